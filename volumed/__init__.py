@@ -1,0 +1,8 @@
+"""volumed: a storage node for SeaweedFS clusters, one process per disk."""
+
+__all__ = ["REFERENCE_VERSION", "__version__"]
+
+__version__ = "0.1.0"
+
+REFERENCE_VERSION = "4.48"
+"""Version of the reference server whose behaviour is reproduced and announced."""
