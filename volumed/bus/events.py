@@ -1,0 +1,105 @@
+"""Events between workers and the supervisor: one-way, in order, never answered.
+
+A worker pushes what changed; the supervisor composes the heartbeat, ``/status`` and metrics from the last report and
+so never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from volumed.formats.report import VolumeReport
+
+__all__ = [
+    "DiskFailed",
+    "DiskReady",
+    "DiskReport",
+    "NodeOptions",
+    "Ping",
+    "Pong",
+    "SupervisorEvent",
+    "VolumeStatistics",
+    "VolumesChanged",
+    "WorkerEvent",
+]
+
+
+class Event(msgspec.Struct, frozen=True, tag=True):
+    """Base of all events."""
+
+
+class VolumeStatistics(msgspec.Struct, frozen=True):
+    """One mounted volume: what the master is told, and the few numbers only ``/status`` and metrics need."""
+
+    report: VolumeReport
+    content_bytes: int
+    reported: bool = True
+    """False while the volume must not be announced: quarantined, unavailable, expired, phantom (storage.md 9.4)."""
+
+
+class DiskReady(Event, frozen=True):
+    """The disk is open and all its volumes are loaded; a full ``DiskReport`` came before."""
+
+    disk_id: int
+    epoch: int
+    map_path: str
+    uuid: str
+
+
+class DiskFailed(Event, frozen=True):
+    """The worker cannot open its disk and ends; ``reason`` is shown to operators."""
+
+    disk_id: int
+    epoch: int
+    reason: str
+
+
+class DiskReport(Event, frozen=True):
+    """Periodic report (every second when something changed, else every pulse). ``full`` replaces all volumes known of
+    the disk; otherwise ``volumes`` are new or changed and ``gone`` left."""
+
+    disk_id: int
+    epoch: int
+    full: bool
+    volumes: list[VolumeStatistics]
+    gone: list[int]
+    total_bytes: int
+    free_bytes: int
+    space_low: bool
+    volumes_max: int
+    """Effective maximum (storage.md 9.2), automatic sizing applied."""
+    max_file_key: int
+
+
+class VolumesChanged(Event, frozen=True):
+    """Volumes mounted or gone, sent at once (before the call that caused it is answered): becomes a delta heartbeat."""
+
+    disk_id: int
+    epoch: int
+    mounted: list[VolumeStatistics]
+    gone: list[VolumeStatistics]
+
+
+class Pong(Event, frozen=True):
+    """Answer of the worker's loop thread to a ``Ping``: the loop is alive."""
+
+    disk_id: int
+    epoch: int
+    sequence: int
+
+
+class Ping(Event, frozen=True):
+    """Sent every second; a loop that does not answer in time makes the disk ``stuck``."""
+
+    sequence: int
+
+
+class NodeOptions(Event, frozen=True):
+    """What the master told: needed for automatic sizing and TTL expiry."""
+
+    volume_size_limit_bytes: int
+    preallocate: bool
+
+
+WorkerEvent = DiskReady | DiskFailed | DiskReport | VolumesChanged | Pong
+SupervisorEvent = Ping | NodeOptions

@@ -1,0 +1,111 @@
+"""The node's effective configuration, decided once by the supervisor and read by every child process.
+
+The supervisor writes it as JSON to ``<runtime_dir>/node.json``; children are started with that path as their
+only argument and never parse flags themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["DiskConfig", "FreeSpaceLimit", "NodeConfig", "load_node_config", "write_node_config"]
+
+SUPERVISOR_SOCKET = "supervisor.sock"
+NODE_TABLE_FILE = "node.table"
+NODE_CONFIG_FILE = "node.json"
+
+
+class FreeSpaceLimit(msgspec.Struct, frozen=True):
+    """``-minFreeSpace`` of one disk: a percentage of the filesystem or a number of bytes (storage.md 5.8)."""
+
+    percent: float = 0.0
+    bytes: int = 0
+
+
+class DiskConfig(msgspec.Struct, frozen=True):
+    """One ``-dir`` entry. ``disk_id`` is its 0-based position and never changes while the node runs."""
+
+    disk_id: int
+    directory: str
+    idx_directory: str
+    """Directory of ``.idx`` files: ``-dir.idx`` when set, else ``directory``."""
+    disk_type: str = ""
+    """Wire form: the empty string is a hard disk."""
+    tags: tuple[str, ...] = ()
+    volumes_max: int = 8
+    """``-max``; 0 means sized automatically from the free space."""
+    free_space_limit: FreeSpaceLimit = FreeSpaceLimit(percent=1.0)
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a front or a worker needs to know about the node. Units are in the names."""
+
+    runtime_dir: str
+    """Private (0700) directory, on tmpfs where possible: sockets, node table, shared body pools."""
+    map_dir: str
+    """Root of the needle-map environments, one folder per disk uuid (design: never on the data disk)."""
+    state_dir: str
+    """Node state outside the data disks (standalone's id counter)."""
+    disks: tuple[DiskConfig, ...]
+    ip: str = "localhost"
+    bind_ip: str = ""
+    port: int = 8080
+    public_port: int = 8080
+    grpc_port: int = 18080
+    public_url: str = ""
+    node_id: str = ""
+    data_center: str = ""
+    rack: str = ""
+    masters: tuple[str, ...] = ()
+    standalone: bool = False
+    compat: str = "4.48"
+    offset_width: int = 5
+    http_fronts: int = 2
+    log_verbosity: int = 0
+    needle_lane: bool = True
+    """False routes every request through falcon (used to prove that both lanes answer the same)."""
+    idle_timeout_s: float = 30.0
+    pre_stop_s: float = 10.0
+    file_size_limit_bytes: int = 256 << 20
+    read_mode: str = "proxy"
+    read_buffer_bytes: int = 4 << 20
+    upload_limit_bytes: int = 0
+    """In-flight limit of the node, 0 = off."""
+    download_limit_bytes: int = 0
+    upload_wait_s: float = 60.0
+    download_wait_s: float = 60.0
+    volume_size_limit_bytes: int = 30_000 << 20
+    """Used by standalone mode; a master tells its own."""
+    preallocate: bool = False
+
+    def runtime_path(self, name: str) -> str:
+        """Path of a file in the runtime directory."""
+        return os.path.join(self.runtime_dir, name)
+
+    def supervisor_endpoint(self) -> str:
+        """ZeroMQ endpoint of the supervisor's ROUTER."""
+        return "ipc://" + self.runtime_path(SUPERVISOR_SOCKET)
+
+    def worker_endpoint(self, disk_id: int, epoch: int) -> str:
+        """ZeroMQ endpoint of a worker's ROUTER. The epoch is part of the name, so that a message meant for
+        a dead worker can never reach its successor."""
+        return "ipc://" + self.runtime_path(f"disk-{disk_id}.{epoch}.sock")
+
+    def node_table_path(self) -> str:
+        """Path of the shared node table (``volumed.nodetable``)."""
+        return self.runtime_path(NODE_TABLE_FILE)
+
+
+def write_node_config(config: NodeConfig) -> str:
+    """Write the configuration into its runtime directory and return the file's path."""
+    path = config.runtime_path(NODE_CONFIG_FILE)
+    Path(path).write_bytes(msgspec.json.encode(config))
+    return path
+
+
+def load_node_config(path: str) -> NodeConfig:
+    """Read what ``write_node_config`` wrote."""
+    return msgspec.json.decode(Path(path).read_bytes(), type=NodeConfig)
