@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from volumed.errors import VolumedError, from_wire, to_wire
+from volumed.errors import VolumedError
 
 __all__ = [
     "BATCH_BYTES_MAX",
@@ -166,12 +166,12 @@ class ReadOperation(NamedTuple):
 
 def encode_error(error: VolumedError) -> bytes:
     """Wire form of a domain error."""
-    return msgspec.msgpack.encode(to_wire(error))
+    return msgspec.msgpack.encode(error.to_wire())
 
 
 def decode_error(payload: bytes | memoryview) -> VolumedError:
     """The domain error that ``encode_error`` wrote."""
-    return from_wire(msgspec.msgpack.decode(payload))
+    return VolumedError.from_wire(*msgspec.msgpack.decode(payload))
 
 
 def pack_put(
