@@ -1,0 +1,85 @@
+"""What a servicer needs of the node: calls to workers and supervisor, and which disk holds a volume."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+from volumed.bus import calls
+from volumed.config.node import NodeConfig
+from volumed.errors import Code, DiskUnavailable, VolumedError, VolumeNotFound
+from volumed.grpc import texts
+from volumed.nodetable import DISK_STATES_THAT_SERVE, NodeTable
+
+__all__ = ["CALL_TIMEOUT_S", "CallClient", "GrpcNode", "VolumeLocator"]
+
+CALL_TIMEOUT_S = 30.0
+"""Longest wait for a worker or the supervisor; a stuck disk costs a caller no more than this."""
+
+
+class CallClient(Protocol):
+    """The blocking side of the bus (``volumed.bus.caller.Caller``)."""
+
+    def call(self, endpoint: str, request: calls.Request, timeout_s: float) -> Any: ...
+
+
+class VolumeHolder(Protocol):
+    """A mounted volume as the locator finds it."""
+
+    @property
+    def disk_id(self) -> int: ...
+
+
+class VolumeLocator(Protocol):
+    """Finds the disk of a mounted volume (``volumed.storage.view.NodeView``)."""
+
+    def locate(self, volume_id: int) -> VolumeHolder | None: ...
+
+
+class GrpcNode:
+    """Shared by all handler threads."""
+
+    def __init__(
+        self, config: NodeConfig, table: NodeTable, caller: CallClient, locator: VolumeLocator
+    ) -> None:
+        self.config = config
+        self._table = table
+        self._caller = caller
+        self._locator = locator
+        self._locator_lock = threading.Lock()
+
+    def supervisor(self, request: calls.Request, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        """Result of a supervisor call; raises what the supervisor raised."""
+        return self._caller.call(self.config.supervisor_endpoint(), request, timeout_s)
+
+    def worker(self, disk_id: int, request: calls.Request, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        """Result of a call to the worker of one disk; ``DiskUnavailable`` when the disk does not serve."""
+        row = self._table.disks[disk_id]
+        if row.state not in DISK_STATES_THAT_SERVE:
+            raise DiskUnavailable(f"disk {disk_id} is {row.state.name.lower()}", Code.UNAVAILABLE)
+        return self._caller.call(self.config.worker_endpoint(disk_id, row.epoch), request, timeout_s)
+
+    def serving_disks(self) -> list[int]:
+        """Ids of the disks whose workers answer, ascending."""
+        return [i for i, row in enumerate(self._table.disks) if row.state in DISK_STATES_THAT_SERVE]
+
+    def disk_of(self, volume_id: int) -> int | None:
+        """The lowest-numbered disk that has the volume mounted."""
+        with self._locator_lock:
+            holder = self._locator.locate(volume_id)
+        return None if holder is None else holder.disk_id
+
+    def volume_call(self, volume_id: int, request: calls.Request, missing_text: str) -> Any:
+        """Call the worker that holds the volume; ``missing_text`` when nobody does."""
+        disk_id = self.disk_of(volume_id)
+        if disk_id is None:
+            raise VolumedError(missing_text)
+        try:
+            return self.worker(disk_id, request)
+        except VolumeNotFound:
+            raise VolumedError(missing_text) from None
+
+    def refuse_in_maintenance(self) -> None:
+        """Column M of section 1.2."""
+        if self.supervisor(calls.GetState()).maintenance:
+            raise VolumedError(texts.maintenance(self.config.node_id))

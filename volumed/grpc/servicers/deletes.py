@@ -1,0 +1,69 @@
+"""BatchDelete (docs/spec/grpc.md 3.1): one result per file id, in order, never failing as a whole."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from volumed.bus import calls
+from volumed.errors import FormatError, VolumedError
+from volumed.formats.fileid import parse_batch_file_id
+from volumed.grpc import texts
+from volumed.grpc.node import GrpcNode
+from volumed.wire import volume_server_pb2 as pb
+
+__all__ = ["DeletesServicer"]
+
+_BAD_REQUEST, _NOT_FOUND, _FAILED = 400, 404, 500
+_BATCH_TIMEOUT_S = 120.0
+
+
+class DeletesServicer:
+    """BatchDelete."""
+
+    def __init__(self, node: GrpcNode) -> None:
+        self._node = node
+
+    def batch_delete(self, request: pb.BatchDeleteRequest) -> pb.BatchDeleteResponse:
+        """Delete every needle named; the needles of one disk go to its worker in one call."""
+        self._node.refuse_in_maintenance()
+        results: list[calls.NeedleDeletion | None] = [None] * len(request.file_ids)
+        per_disk: dict[int, list[tuple[int, calls.DeleteNeedle]]] = defaultdict(list)
+        for index, text in enumerate(request.file_ids):
+            try:
+                file_id = parse_batch_file_id(text, with_delta=not request.skip_cookie_check)
+            except FormatError as error:
+                results[index] = calls.NeedleDeletion(_BAD_REQUEST, error.text)
+                continue
+            cookie = None if request.skip_cookie_check else file_id.cookie
+            disk_id = self._node.disk_of(file_id.volume_id)
+            if disk_id is None:
+                results[index] = self._missing(file_id.volume_id, request.skip_cookie_check)
+                continue
+            needle = calls.DeleteNeedle(file_id.volume_id, file_id.key, cookie)
+            per_disk[disk_id].append((index, needle))
+        for disk_id, needles in per_disk.items():
+            for (index, _), result in zip(needles, self._delete_on(disk_id, needles), strict=True):
+                results[index] = result
+        return pb.BatchDeleteResponse(
+            results=[
+                pb.DeleteResult(file_id=text, status=done.status, error=done.error, size=done.size)
+                for text, done in zip(request.file_ids, results, strict=True)
+                if done is not None
+            ]
+        )
+
+    def _delete_on(
+        self, disk_id: int, needles: list[tuple[int, calls.DeleteNeedle]]
+    ) -> list[calls.NeedleDeletion]:
+        call = calls.DeleteNeedles([needle for _, needle in needles])
+        try:
+            results: list[calls.NeedleDeletion] = self._node.worker(disk_id, call, _BATCH_TIMEOUT_S).results
+        except VolumedError as error:
+            return [calls.NeedleDeletion(_FAILED, error.text)] * len(needles)
+        return results
+
+    def _missing(self, volume_id: int, skip_cookie_check: bool) -> calls.NeedleDeletion:
+        if skip_cookie_check:
+            address = f"{self._node.config.ip}:{self._node.config.port}"
+            return calls.NeedleDeletion(_FAILED, f"volume {volume_id} not found on {address}")
+        return calls.NeedleDeletion(_NOT_FOUND, texts.volume_not_found(volume_id))

@@ -1,0 +1,54 @@
+"""Error texts that only the gRPC interface speaks (docs/spec/grpc.md, rule P18: texts are contract)."""
+
+from __future__ import annotations
+
+__all__ = [
+    "delete_volume_failed",
+    "maintenance",
+    "no_such_volume_id",
+    "not_implemented",
+    "unknown_method",
+    "unknown_service",
+    "volume_not_found",
+    "volume_not_on_disk",
+]
+
+
+def maintenance(node_id: str) -> str:
+    """Section 3, general order."""
+    return f"volume server {node_id} is in maintenance mode"
+
+
+def unknown_method(method: str, service: str) -> str:
+    """Section 1.1."""
+    return f"unknown method {method} for service {service}"
+
+
+def unknown_service(service: str) -> str:
+    """Section 1.1."""
+    return f"unknown service {service}"
+
+
+def not_implemented(method: str) -> str:
+    """Ours: an RPC of the contract that this version does not serve."""
+    return f"{method} is not implemented by volumed yet"
+
+
+def no_such_volume_id(volume_id: int) -> str:
+    """Status RPCs, section 3.8."""
+    return f"not found volume id {volume_id}"
+
+
+def volume_not_found(volume_id: int) -> str:
+    """Marks and batch delete, sections 3.1, 3.12, 3.13."""
+    return f"volume {volume_id} not found"
+
+
+def volume_not_on_disk(volume_id: int) -> str:
+    """Mount, section 3.10."""
+    return f"volume {volume_id} not found on disk"
+
+
+def delete_volume_failed(volume_id: int) -> str:
+    """Section 3.11 step 1."""
+    return f"delete volume {volume_id} not found on disk: volume not found"
