@@ -1,7 +1,7 @@
 """Needle records of a `.dat` file (docs/spec/storage.md 3).
 
 A record is a header (16 bytes), a body of `S` bytes, and a footer (checksum, append time in version 3,
-padding). Names here follow that: *size* is always `S`, *length* counts whole records or buffers, both in bytes.
+padding). In names, *size* is always `S` and *length* counts whole records or buffers, both in bytes.
 
 Reading gives slices of the buffer that was passed in: pass a `memoryview` to get the data without a copy.
 """
@@ -157,7 +157,7 @@ def encode_header(cookie: int, key: int, size: int) -> bytes:
 
 
 def encode_body(needle: Needle, version: int) -> tuple[bytes, Buffer, bytes]:
-    """The body as (prefix, data, suffix), so that large data need not be copied; S is the sum of their lengths.
+    """The body as (prefix, data, suffix), so that large data is not copied; S is the sum of their lengths.
 
     Empty data has no body: everything but cookie and key is lost. Version 1 keeps the data alone.
     Name and mime must be shorter than 256 bytes and pairs than 65536, else `ValueError` or `struct.error`:
