@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from volumed.errors import FormatError
+from volumed.formats.numbers import go_bytes
 
 __all__ = ["NO_REPLICATION", "ReplicaPlacement"]
 
@@ -38,11 +39,11 @@ class ReplicaPlacement:
     @classmethod
     def parse(cls, text: str) -> ReplicaPlacement:
         """Read up to three digits, padded on the left with zeros. Raises `FormatError`."""
-        # COMPAT: what follows the third character is ignored; configurations carry such strings.
-        padded = text.rjust(3, "0") if len(text) < 3 else text
-        digits = padded[:3]
-        if any(char < "0" for char in digits):
+        padded = "0" * (3 - len(go_bytes(text))) + text
+        if any(char < "0" for char in padded):
             raise FormatError(f"unknown replication type: {padded}")
+        # COMPAT: what follows the third character counts for nothing; configurations carry such strings.
+        digits = padded[:3]
         # DEVIATE: the reference also accepts characters above '9'.
         if any(char > "9" for char in digits) or int(digits) > _BYTE_MAX:
             raise FormatError(f"unexpected replication type: {padded}")

@@ -1,13 +1,15 @@
 """`.vif` files: JSON of the protobuf message `VolumeInfo` (docs/spec/storage.md 4.4).
 
-Written exactly as the reference does (two spaces after a colon, 64-bit integers as strings, defaults included).
-Read leniently: both spellings of names, numbers or strings, anything missing. Unknown fields are kept and written
-back.
+Written exactly as the reference does: two spaces after a colon, 64-bit integers as strings, all defaults.
+Read leniently: both spellings of names, numbers or strings, anything missing. Unknown fields are kept and
+written back.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -61,6 +63,11 @@ class VolumeInfo:
     """False when some of the file could not be read: the file must then be left alone."""
 
 
+_INTEGER = re.compile("-?[0-9]{1,20}")
+_BRACKETS_MAX = 200
+"""Opening brackets in a file; nesting can then exhaust nothing."""
+
+
 class _Malformed(Exception):
     """A JSON value of the wrong type."""
 
@@ -70,22 +77,20 @@ class _Field(NamedTuple):
     name: str
     decode: Callable[[Any], Any]
     encode: Callable[[Any], Any]
-    old_name: str = ""
+    old_names: tuple[str, ...] = ()
 
 
 def _integer(bits: int, *, signed: bool) -> Callable[[Any], int]:
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
 
     def decode(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
             raise _Malformed
-        try:
-            number = int(value)
-        except (ValueError, OverflowError):
-            raise _Malformed from None
-        if isinstance(value, float) and value != number or not low <= number <= high:
+        if not low <= value <= high:
             raise _Malformed
-        return number
+        return int(value)
 
     return decode
 
@@ -143,9 +148,9 @@ _VOLUME_INFO = (
     _Field("files", "files", _decode_files, _encode_files),
     _Field("version", "version", _u32, _as_is),
     _Field("replication", "replication", _text, _as_is),
-    _Field("bytes_offset", "bytesOffset", _u32, _as_is, "BytesOffset"),
+    _Field("bytes_offset", "bytesOffset", _u32, _as_is, ("BytesOffset",)),
     _Field("dat_file_size", "datFileSize", _i64, str),
-    _Field("expire_at_sec", "expireAtSec", _u64, str, "DestroyTime"),
+    _Field("expire_at_sec", "expireAtSec", _u64, str, ("DestroyTime",)),
     _Field("read_only", "readOnly", _flag, _as_is),
     _Field("ec_shard_config", "ecShardConfig", _decode_ec_shard_config, _encode_ec_shard_config),
     _Field("read_only_can_delete", "readOnlyCanDelete", _flag, _as_is),
@@ -159,18 +164,28 @@ def decode_vif(content: bytes) -> VolumeInfo:
     """
     if not content:
         return VolumeInfo()
-    try:
-        document = _object(json.loads(content))
-    except (ValueError, RecursionError, _Malformed):
+    if content.count(b"{") + content.count(b"[") > _BRACKETS_MAX:
         return VolumeInfo(intact=False)
-    values, intact = _from_json(document, _VOLUME_INFO)
+    try:
+        document = json.loads(content.decode(), parse_float=_finite, parse_constant=_finite)
+        values, intact = _from_json(_object(document), _VOLUME_INFO)
+    except (ValueError, _Malformed):
+        return VolumeInfo(intact=False)
     return VolumeInfo(**values, intact=intact)
 
 
 def encode_vif(info: VolumeInfo) -> bytes:
     """The file's bytes."""
-    document = _to_json(info, _VOLUME_INFO)
-    return json.dumps(document, indent=2, ensure_ascii=False, separators=(",", ":  ")).encode()
+    text = json.dumps(_to_json(info, _VOLUME_INFO), indent=2, ensure_ascii=False, separators=(",", ":  "))
+    # Half a surrogate pair, which a string may hold, goes back to the JSON escape that it came from.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _from_json(document: dict[str, Any], fields: tuple[_Field, ...]) -> tuple[dict[str, Any], bool]:
@@ -179,7 +194,7 @@ def _from_json(document: dict[str, Any], fields: tuple[_Field, ...]) -> tuple[di
     values: dict[str, Any] = {}
     intact = True
     for item in fields:
-        for name in (item.old_name, item.attribute, item.name):
+        for name in (*item.old_names, item.attribute, item.name):
             value = rest.pop(name, None)
             if value is None:
                 continue
@@ -201,4 +216,5 @@ def _strict(document: dict[str, Any], fields: tuple[_Field, ...]) -> dict[str, A
 
 def _to_json(message: Any, fields: tuple[_Field, ...]) -> dict[str, Any]:
     document = {item.name: item.encode(getattr(message, item.attribute)) for item in fields}
-    return document | message.unknown
+    document.update(message.unknown)
+    return document
