@@ -169,9 +169,7 @@ class NodeTable:
         self.disks = tuple(
             DiskRow(self._cells, self._buffer, _HEADER_CELLS + i * _DISK_ROW_CELLS) for i in range(disks)
         )
-        self.fronts = tuple(
-            FrontRow(self._cells, first_front + i * _FRONT_ROW_CELLS) for i in range(fronts)
-        )
+        self.fronts = tuple(FrontRow(self._cells, first_front + i * _FRONT_ROW_CELLS) for i in range(fronts))
 
     @property
     def version(self) -> int:

@@ -1,3 +1,3 @@
-"""The gRPC front: the service ``volume_server_pb.VolumeServer`` in front of workers and supervisor (docs/spec/grpc.md)."""
+"""The gRPC front: ``volume_server_pb.VolumeServer`` in front of workers and supervisor (docs/spec/grpc.md)."""
 
 __all__: list[str] = []

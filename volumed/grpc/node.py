@@ -39,9 +39,7 @@ class VolumeLocator(Protocol):
 class GrpcNode:
     """Shared by all handler threads."""
 
-    def __init__(
-        self, config: NodeConfig, table: NodeTable, caller: CallClient, locator: VolumeLocator
-    ) -> None:
+    def __init__(self, config: NodeConfig, table: NodeTable, caller: CallClient, locator: VolumeLocator) -> None:
         self.config = config
         self._table = table
         self._caller = caller

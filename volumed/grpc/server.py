@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from concurrent import futures
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import message_factory
@@ -48,6 +48,7 @@ _OPTIONS = (
 )
 
 Behaviour = Callable[[Any], Message]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
@@ -74,7 +75,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     }
 
 
-class _VolumeServerHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
+class _VolumeServerHandler(grpc.GenericRpcHandler):
     """Routes a call by its path; speaks the reference's texts for what does not exist."""
 
     def __init__(self, behaviours: dict[str, Behaviour]) -> None:
@@ -82,14 +83,14 @@ class _VolumeServerHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
         for method in _SERVICE_DESCRIPTOR.methods:
             self._handlers.setdefault(method.name, _refusal(texts.not_implemented(method.name)))
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler:
         service, _, method = handler_call_details.method.lstrip("/").rpartition("/")
         if service != SERVICE:
             return _refusal(texts.unknown_service(service))
         return self._handlers.get(method) or _refusal(texts.unknown_method(method, service))
 
 
-def _unary_handler(name: str, behaviour: Behaviour) -> grpc.RpcMethodHandler:
+def _unary_handler(name: str, behaviour: Behaviour) -> _Handler:
     method = _SERVICE_DESCRIPTOR.methods_by_name[name]
     request_class = message_factory.GetMessageClass(method.input_type)
 
@@ -114,7 +115,7 @@ def _unary_handler(name: str, behaviour: Behaviour) -> grpc.RpcMethodHandler:
     )
 
 
-def _refusal(text: str) -> grpc.RpcMethodHandler:
+def _refusal(text: str) -> _Handler:
     """A handler of any arity that ends with UNIMPLEMENTED and the text."""
 
     def refuse(_requests: object, context: grpc.ServicerContext) -> None:
@@ -132,9 +133,7 @@ def _status(code: int) -> grpc.StatusCode:
 
 def create_server(node: GrpcNode) -> grpc.Server:
     """A server with the service and reflection, not bound to a port yet."""
-    server = grpc.server(
-        futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"), options=_OPTIONS
-    )
+    server = grpc.server(futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"), options=_OPTIONS)
     reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
     server.add_generic_rpc_handlers((_VolumeServerHandler(served_methods(node)),))
     return server

@@ -52,9 +52,7 @@ class DeletesServicer:
             ]
         )
 
-    def _delete_on(
-        self, disk_id: int, needles: list[tuple[int, calls.DeleteNeedle]]
-    ) -> list[calls.NeedleDeletion]:
+    def _delete_on(self, disk_id: int, needles: list[tuple[int, calls.DeleteNeedle]]) -> list[calls.NeedleDeletion]:
         call = calls.DeleteNeedles([needle for _, needle in needles])
         try:
             results: list[calls.NeedleDeletion] = self._node.worker(disk_id, call, _BATCH_TIMEOUT_S).results

@@ -80,9 +80,7 @@ class LifecycleServicer:
         """Remove the volume from every disk that holds it."""
         if not self._profile.delete_in_maintenance:
             self._node.refuse_in_maintenance()
-        call = calls.DeleteVolume(
-            request.volume_id, request.only_empty, request.only_garbage, request.keep_remote_data
-        )
+        call = calls.DeleteVolume(request.volume_id, request.only_empty, request.only_garbage, request.keep_remote_data)
         deleted = [disk_id for disk_id in self._node.serving_disks() if self._delete_on(disk_id, call)]
         if not deleted:
             raise self._missing(request.volume_id)

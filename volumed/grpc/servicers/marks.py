@@ -19,24 +19,18 @@ class MarksServicer:
         self._node = node
         self._profile = profile
 
-    def volume_mark_readonly(
-        self, request: pb.VolumeMarkReadonlyRequest
-    ) -> pb.VolumeMarkReadonlyResponse:
+    def volume_mark_readonly(self, request: pb.VolumeMarkReadonlyRequest) -> pb.VolumeMarkReadonlyResponse:
         """Tell the master first, so that it stops assigning; tell it again after the local change, since a
         heartbeat sent in between may have overwritten it."""
         disk_id, status = self._look_up(request.volume_id)
         if not self._profile.mark_readonly_in_maintenance:
             self._node.refuse_in_maintenance()
         self._tell_master(request.volume_id, disk_id, status, is_readonly=True)
-        self._node.worker(
-            disk_id, calls.MarkReadonly(request.volume_id, request.can_delete, request.persist)
-        )
+        self._node.worker(disk_id, calls.MarkReadonly(request.volume_id, request.can_delete, request.persist))
         self._tell_master(request.volume_id, disk_id, status, is_readonly=True)
         return pb.VolumeMarkReadonlyResponse()
 
-    def volume_mark_writable(
-        self, request: pb.VolumeMarkWritableRequest
-    ) -> pb.VolumeMarkWritableResponse:
+    def volume_mark_writable(self, request: pb.VolumeMarkWritableRequest) -> pb.VolumeMarkWritableResponse:
         """Clear the marks, then tell the master."""
         disk_id, status = self._look_up(request.volume_id)
         self._node.refuse_in_maintenance()
@@ -50,9 +44,7 @@ class MarksServicer:
             raise VolumedError(texts.volume_not_found(volume_id))
         return disk_id, self._node.worker(disk_id, calls.VolumeStatus(volume_id))
 
-    def _tell_master(
-        self, volume_id: int, disk_id: int, status: calls.VolumeStatusView, *, is_readonly: bool
-    ) -> None:
+    def _tell_master(self, volume_id: int, disk_id: int, status: calls.VolumeStatusView, *, is_readonly: bool) -> None:
         self._node.supervisor(
             calls.MarkReadonlyOnMaster(
                 volume_id=volume_id,

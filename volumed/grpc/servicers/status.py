@@ -36,7 +36,8 @@ class StatusServicer:
         )
 
     def volume_server_status(
-        self, request: pb.VolumeServerStatusRequest  # noqa: ARG002
+        self,
+        request: pb.VolumeServerStatusRequest,  # noqa: ARG002
     ) -> pb.VolumeServerStatusResponse:
         """Disks and memory of the node, from the supervisor's memory."""
         status = self._node.supervisor(calls.NodeStatus())
@@ -62,7 +63,8 @@ class StatusServicer:
         return pb.SetStateResponse(state=_state_message(self._node.supervisor(calls.SetState(wanted))))
 
     def volume_server_leave(
-        self, request: pb.VolumeServerLeaveRequest  # noqa: ARG002
+        self,
+        request: pb.VolumeServerLeaveRequest,  # noqa: ARG002
     ) -> pb.VolumeServerLeaveResponse:
         """Leave the cluster; reads and writes go on."""
         self._node.supervisor(calls.LeaveCluster())
