@@ -7,6 +7,7 @@ import zlib
 from types import ModuleType
 
 from volumed.errors import ClientError
+from volumed.formats.needle import Buffer
 
 __all__ = [
     "DECOMPRESSED_BYTES_MAX",
@@ -39,7 +40,7 @@ class DecompressedTooLarge(ClientError):
     """Stored or uploaded gzip data that would grow over the limit; answered 413."""
 
 
-def is_gzip(data: bytes | memoryview) -> bool:
+def is_gzip(data: Buffer) -> bool:
     """Whether data start like a gzip member."""
     return bytes(data[:2]) == b"\x1f\x8b"
 
@@ -62,20 +63,20 @@ def is_compressible(name: str, mime: str) -> bool:
     return kind == "audio" and subtype in _COMPRESSIBLE_AUDIO
 
 
-def gzip_if_smaller(data: bytes | memoryview) -> bytes | None:
+def gzip_if_smaller(data: Buffer) -> bytes | None:
     """The data compressed at the fastest level, or None when that saves less than a tenth."""
     compressed: bytes = codec.compress(data, _LEVEL, _GZIP_WINDOW)
     return compressed if len(compressed) * 10 < len(data) * 9 else None
 
 
-def gunzip(data: bytes | memoryview, limit: int = DECOMPRESSED_BYTES_MAX) -> bytes | None:
+def gunzip(data: Buffer, limit: int = DECOMPRESSED_BYTES_MAX) -> bytes | None:
     """All gzip members decompressed, or None when the data are not exactly that.
 
     Raises `DecompressedTooLarge` as soon as more than `limit` bytes come out.
     """
     parts: list[bytes] = []
     room = limit
-    rest: bytes | memoryview = data
+    rest: Buffer = data
     while rest:
         try:
             part, rest = _gunzip_member(rest, room)
@@ -86,7 +87,7 @@ def gunzip(data: bytes | memoryview, limit: int = DECOMPRESSED_BYTES_MAX) -> byt
     return parts[0] if len(parts) == 1 else b"".join(parts) or None
 
 
-def _gunzip_member(data: bytes | memoryview, room: int) -> tuple[bytes, bytes]:
+def _gunzip_member(data: Buffer, room: int) -> tuple[bytes, bytes]:
     """(content, what follows the member)."""
     member = codec.decompressobj(_GZIP_WINDOW)
     content: bytes = member.decompress(data, room + 1)

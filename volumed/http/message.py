@@ -49,6 +49,8 @@ class Response:
     headers: Headers = field(default_factory=list)
     body: Body = None
     content_length: int | None = None
+    identified: bool = True
+    """Whether `Server` and `X-Amz-Request-Id` are sent (not with redirects to a clean path or static files)."""
 
     def __post_init__(self) -> None:
         if self.content_length is None and (self.body is None or isinstance(self.body, bytes | memoryview)):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from volumed.formats.needle import Buffer
 from volumed.formats.numbers import go_bytes, go_text
 from volumed.http.headertext import canonical_name, clean_value, is_valid_name
 from volumed.http.jsontext import encode_json
@@ -34,7 +35,7 @@ def collect_pairs(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return encoded if len(encoded) <= PAIRS_BYTES_MAX else b""
 
 
-def pairs_to_headers(pairs: bytes | memoryview) -> list[tuple[bytes, bytes]]:
+def pairs_to_headers(pairs: Buffer) -> list[tuple[bytes, bytes]]:
     """Headers of a needle's pairs; JSON that is no map of strings gives none, and so does an invalid name."""
     if not pairs:
         return []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from volumed.formats.needle import Buffer
+
 __all__ = ["SNIFF_BYTES", "sniff"]
 
 SNIFF_BYTES = 512
@@ -69,7 +71,7 @@ _SECOND = _Matcher(_SIGNATURES_AFTER_MP4)
 _BINARY_BYTE = re.compile(rb"[\x00-\x08\x0B\x0E-\x1A\x1C-\x1F]")
 
 
-def sniff(body: bytes | memoryview) -> bytes:
+def sniff(body: Buffer) -> bytes:
     """Content type of a body that starts with `body`; an empty one is text."""
     head = bytes(body[:SNIFF_BYTES])
     return (
