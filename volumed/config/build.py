@@ -1,0 +1,100 @@
+"""From the command line to the effective configuration of the node (docs/spec/http.md 9.2, 9.3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from volumed.config.address import join_host_port
+from volumed.config.directories import state_directory
+from volumed.config.disks import ConfigError, disk_configs
+from volumed.config.flags import STANDALONE, CommandLine
+from volumed.config.hostaddress import detect_host_address
+from volumed.config.node import NodeConfig
+from volumed.config.notyet import refuse_unimplemented_security
+
+__all__ = ["build_node_config"]
+
+_GRPC_PORT_DISTANCE = 10_000
+_PORT_MAX = 65_535
+_MIB = 1 << 20
+_COMPAT = ("4.48", "4.44")
+_FRONTS_MIN = 2
+_FRONTS_MAX = 256
+
+
+def build_node_config(line: CommandLine, runtime_dir: str, environ: Mapping[str, str]) -> NodeConfig:
+    """Decide everything that is not decided by the master. Raises `ConfigError`."""
+    refuse_unimplemented_security(line, environ)
+    disks = disk_configs(line)
+    standalone = line.mode == STANDALONE
+    ip = line.text("ip") or _default_ip(standalone and not line.text("ip.bind"))
+    port = _port(line, "port")
+    public_port = _port(line, "port.public") or port
+    state_dir = state_directory(line.text("mapDir"), line.text("dir.idx"), environ)
+    return NodeConfig(
+        runtime_dir=runtime_dir,
+        map_dir=state_dir,
+        state_dir=state_dir,
+        disks=disks,
+        ip=ip,
+        bind_ip=line.text("ip.bind") or ip,
+        port=port,
+        public_port=public_port,
+        grpc_port=_port(line, "port.grpc") or _checked_port(port + _GRPC_PORT_DISTANCE),
+        public_url=line.text("publicUrl") or join_host_port(ip, public_port),
+        node_id=line.text("id").strip() or join_host_port(ip, port),
+        data_center=line.text("dataCenter"),
+        rack=line.text("rack"),
+        masters=() if standalone else _masters(line),
+        standalone=standalone,
+        compat=_compat(line.text("compat")),
+        http_fronts=_fronts(line.number("fronts")),
+        log_verbosity=line.number("v"),
+        idle_timeout_s=float(max(0, line.number("idleTimeout"))),
+        pre_stop_s=float(max(0, line.number("preStopSeconds"))),
+        file_size_limit_bytes=line.number("fileSizeLimitMB") * _MIB,
+        read_mode=line.text("readMode"),
+        read_buffer_bytes=max(1, line.number("readBufferSizeMB")) * _MIB,
+        upload_limit_bytes=max(0, line.number("concurrentUploadLimitMB")) * _MIB,
+        download_limit_bytes=max(0, line.number("concurrentDownloadLimitMB")) * _MIB,
+        upload_wait_s=line.seconds("inflightUploadDataTimeout"),
+        download_wait_s=line.seconds("inflightDownloadDataTimeout"),
+    )
+
+
+def _default_ip(private: bool) -> str:
+    """A standalone node has neither a cluster nor, yet, access control: unless told otherwise it serves this host
+    only."""
+    return "127.0.0.1" if private else detect_host_address()
+
+
+def _port(line: CommandLine, flag: str) -> int:
+    return _checked_port(line.number(flag))
+
+
+def _checked_port(port: int) -> int:
+    if not 0 <= port <= _PORT_MAX:
+        raise ConfigError(f"listen tcp: address {port}: invalid port")
+    return port
+
+
+def _masters(line: CommandLine) -> tuple[str, ...]:
+    masters = tuple(item.strip() for item in (line.text("mserver") or line.text("master")).split(",") if item.strip())
+    if not masters:
+        raise ConfigError("no master address in -master")
+    if any(master.startswith("dnssrv+") for master in masters):
+        raise ConfigError("dnssrv+ addresses in -master are not implemented by this build")
+    return masters
+
+
+def _compat(text: str) -> str:
+    if text not in _COMPAT:
+        raise ConfigError(f"-compat {text} is unknown; known are {' and '.join(_COMPAT)}")
+    return text
+
+
+def _fronts(count: int) -> int:
+    if count < 0 or count > _FRONTS_MAX:
+        raise ConfigError(f"-fronts {count} is not between 0 and {_FRONTS_MAX}")
+    return count or max(_FRONTS_MIN, len(os.sched_getaffinity(0)))
