@@ -1,146 +1,519 @@
-"""One data directory and all its volumes. SKELETON: signatures are settled, bodies follow."""
+"""One data directory and all its volumes, as the worker that owns the disk sees it.
+
+Threads: everything that changes anything is called on one thread, the worker's loop thread. `read`, `Flush.run` and
+`probe_space` may wait for the disk and may be called on any thread.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from volumed.bus.calls import AllocateVolume, DeleteVolume, MarkReadonly, VolumeStatusView
 from volumed.bus.events import VolumeStatistics
-from volumed.bus.frames import ReadOperation, StoreOperation, StoreResult
+from volumed.bus.frames import (
+    READ_RANGE,
+    ReadOperation,
+    StoreOperation,
+    StoreOutcome,
+    StoreResult,
+)
 from volumed.config.node import DiskConfig, NodeConfig
-from volumed.errors import DiskError
-from volumed.storage.fileio import FileIO, SpaceInfo
-from volumed.storage.volume import Volume
+from volumed.errors import (
+    DiskError,
+    FormatError,
+    NoFreeSpace,
+    StaleGeneration,
+    VolumeBusy,
+    VolumedError,
+    VolumeExists,
+    VolumeNotEmpty,
+    VolumeNotFound,
+)
+from volumed.formats.replication import ReplicaPlacement
+from volumed.formats.superblock import SUPERBLOCK_LENGTH, VERSIONS, SuperBlock
+from volumed.formats.ttl import Ttl
+from volumed.formats.volumename import check_collection
+from volumed.storage.directory import (
+    claim_directory,
+    loadable_volumes,
+    read_disk_uuid,
+    recover_compactions,
+    remove_volume_files,
+)
+from volumed.storage.expiry import Expiry, decide_expiry
+from volumed.storage.fileio import FileIO, SpaceInfo, disk_error
+from volumed.storage.map_records import VolumeFlag
+from volumed.storage.marks import mark_readonly, mark_writable
+from volumed.storage.needle_map import MapError, MapTransaction, NeedleMap
+from volumed.storage.site import DiskSite
+from volumed.storage.space import automatic_volumes_max, is_space_low
+from volumed.storage.volume import QUARANTINE_STREAK, Volume
+from volumed.storage.volume_load import create_volume, load_volume
 
-__all__ = ["Disk", "Flush", "StoreBatch"]
+__all__ = ["ANY_GENERATION", "Disk", "Flush", "StoreBatch"]
+
+ANY_GENERATION = 0
+"""Generation of an operation that does not depend on anything its sender has seen."""
+
+_PRESENCE_CHECK_S = 30
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Flush:
     """Files of one volume that must reach the disk before some operations may be answered.
 
-    ``run`` may be called on any thread (the sync thread) and raises `DiskError`; afterwards the loop thread calls
-    `Disk.finish_flush` with the outcome. Until then the volume takes no other operation (``Disk.is_flushing``)."""
+    Call `run` on the sync thread, then `Disk.finish_flush` on the loop thread with its outcome. Until then the
+    volume takes no other operation: hold them back (`Disk.is_flushing`).
+    """
 
-    volume_id: int
+    volume: Volume
     positions: list[int]
-    """Indexes, in the batch, of the operations that wait: all of this volume."""
+    """Indexes in the batch of the operations that wait: all of this volume, because a failed flush undoes all."""
+
+    @property
+    def volume_id(self) -> int:
+        return self.volume.volume_id
 
     def run(self) -> None:
-        raise NotImplementedError
+        """Raises `DiskError`."""
+        self.volume.flush()
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class StoreBatch:
-    """Outcome of `Disk.store`: results in the order of the operations, and what must be flushed before those named
-    by a flush are answered. The others may be answered at once."""
+    """Results in the order of the operations. Those named by a flush may be answered only after it, the others at
+    once."""
 
     results: list[StoreResult]
     flushes: list[Flush] = field(default_factory=list)
 
 
 class Disk:
-    """A disk as its worker owns it.
+    """An open disk; made by `Disk.open`."""
 
-    Everything except `read`, `Flush.run` and `sync_all` is called on one thread, the worker's loop thread."""
-
-    config: DiskConfig
-    uuid: str
-    map_path: str
-    volumes: Mapping[int, Volume]
-    space: SpaceInfo
-    space_low: bool
+    def __init__(self, site: DiskSite, node: NodeConfig, uuid: str, lock: object) -> None:
+        self.site = site
+        self.config = site.config
+        self.uuid = uuid
+        self.map_path = site.map.path
+        self.space = SpaceInfo(0, 0)
+        self.space_low = False
+        self._address = f"{node.ip}:{node.port}"
+        self._lock = lock
+        self._volumes: dict[int, Volume] = {}
+        self._reported: dict[int, VolumeStatistics] = {}
+        self._seen_at_s: dict[int, int] = {}
 
     @classmethod
     def open(cls, config: DiskConfig, node: NodeConfig, files: FileIO | None = None) -> Disk:
-        """Check and lock the directory, open the map, load every volume. Raises `DiskError`."""
-        raise NotImplementedError
+        """Check and lock the directory, open its map, load every volume. Raises `DiskError`; a volume that cannot be
+        loaded is logged and left out."""
+        files = files or FileIO()
+        lock = claim_directory(files, config.directory)
+        uuid = read_disk_uuid(files, config.directory)
+        try:
+            needle_map = NeedleMap(os.path.join(node.map_dir, uuid), files)
+        except (OSError, MapError) as error:
+            raise DiskError(f"cannot open the needle map of {config.directory}: {error}") from error
+        disk = cls(DiskSite(config, files, needle_map, node.offset_width), node, uuid, lock)
+        try:
+            disk.set_space(disk.probe_space())
+            disk._load_all()
+        except (OSError, MapError) as error:
+            needle_map.close(clean=False)
+            raise DiskError(f"cannot load the volumes of {config.directory}: {error}") from error
+        return disk
+
+    @property
+    def volumes(self) -> Mapping[int, Volume]:
+        """Mounted volumes by id."""
+        return self._volumes
+
+    def close(self) -> None:
+        """Flush and close everything. The map is marked clean unless a flush failed."""
+        clean = True
+        for volume in self._volumes.values():
+            try:
+                volume.flush()
+            except DiskError as error:
+                clean = False
+                _log.error("volume %d: %s", volume.volume_id, error)
+            volume.close()
+        self._volumes.clear()
+        self.site.map.close(clean=clean)
+        self._lock = None
+
+    # Needles
 
     def store(self, operations: Sequence[StoreOperation]) -> StoreBatch:
-        """Apply puts and deletes of any volumes of this disk; one map transaction. Never raises for an operation:
-        its result carries the error. ``body`` must already be resolved for shared bodies. An operation of
-        generation 0 takes whatever generation is current."""
-        raise NotImplementedError
+        """Apply puts and deletes in order, with one append per volume and one map transaction for all.
+
+        Never raises for an operation: its result carries the error. Shared bodies must be resolved into ``body``.
+        An operation of another generation than the volume's is refused, except `ANY_GENERATION`.
+        """
+        by_volume: dict[int, list[int]] = defaultdict(list)
+        for position, operation in enumerate(operations):
+            by_volume[operation.volume_id].append(position)
+        batch = StoreBatch([StoreResult(StoreOutcome.ERROR, 0)] * len(operations))
+        written: list[tuple[Volume, list[int]]] = []
+        txn = self.site.map.begin()
+        try:
+            for volume_id, positions in by_volume.items():
+                volume = self._accepting(volume_id, operations, positions, batch.results)
+                if volume is None:
+                    continue
+                written.append((volume, positions))
+                results = volume.apply([operations[at] for at in positions], txn)
+                for position, result in zip(positions, results, strict=True):
+                    batch.results[position] = result
+            self._commit(txn, [volume for volume, _ in written])
+        except MapError as error:
+            txn.abort()
+            for volume, positions in written:
+                if volume.has_uncommitted:
+                    volume.rolled_back()
+                    _refuse_unindexed(operations, positions, batch.results, error)
+            return batch
+        batch.flushes.extend(Flush(volume, at) for volume, at in written if volume.flushing)
+        return batch
 
     def is_flushing(self, volume_id: int) -> bool:
-        """Whether operations for the volume must be held back until its flush is finished."""
-        raise NotImplementedError
+        """Whether operations on the volume must be held back until its flush is finished."""
+        volume = self._volumes.get(volume_id)
+        return volume is not None and volume.flushing
 
     def finish_flush(self, flush: Flush, error: DiskError | None) -> DiskError | None:
-        """End a flush; after a failed one the batch's effects on that volume are undone. Returns the error to
-        answer its operations with, None = answer with the batch's results."""
-        raise NotImplementedError
+        """End a flush. Returns None when the results of the batch stand, else the error to answer its operations
+        with: then all they did is undone, or, if that fails, the volume is unavailable."""
+        volume = flush.volume
+        if error is None:
+            volume.end_flush()
+            return None
+        try:
+            with self.site.map.begin() as txn:
+                volume.undo_flush(txn)
+            volume.committed()
+        except (OSError, MapError) as failure:
+            reason = f"{error.text}; restoring it failed: {failure}"
+            _log.critical("volume %d is unavailable: %s", volume.volume_id, reason)
+            volume.make_unavailable(reason)
+            self._publish([volume])
+        return error
 
     def read(self, operation: ReadOperation) -> bytes:
-        """Serve one read (any thread). Raises the domain error of the read."""
-        raise NotImplementedError
+        """Serve one read (any thread). Raises what `Volume.read_needle` and `Volume.read_range` raise, and
+        `VolumeNotFound`."""
+        volume = self._volume(operation.volume_id)
+        if operation.kind == READ_RANGE:
+            return volume.read_range(operation.generation, operation.offset, operation.length)
+        return volume.read_needle(operation.key, operation.flags)
+
+    # Volumes
 
     def allocate(self, request: AllocateVolume) -> VolumeStatistics:
-        """Create and mount a volume (storage.md 5.1)."""
-        raise NotImplementedError
+        """Create and mount a volume (docs/spec/storage.md 5.1, docs/spec/grpc.md 3.7). Raises `VolumedError`."""
+        volume_id = request.volume_id
+        if volume_id in self._volumes:
+            raise VolumeExists.of(volume_id)
+        if self.space_low:
+            raise NoFreeSpace.for_volume()
+        if request.version not in VERSIONS:
+            raise FormatError.unsupported_version(request.version)
+        check_collection(request.collection)
+        superblock = SuperBlock(
+            request.version, ReplicaPlacement.from_byte(request.replica_placement), Ttl.from_u32(request.ttl)
+        )
+        try:
+            volume = create_volume(
+                self.site, request.collection, volume_id, superblock, request.preallocate_bytes
+            )
+        except (OSError, MapError) as error:
+            raise _failure(f"create volume {volume_id}", error) from error
+        return self._add(volume)
 
     def mount(self, volume_id: int, collection: str = "") -> VolumeStatistics | None:
-        """Load a volume; None when it was mounted already (storage.md 9.3)."""
-        raise NotImplementedError
+        """Load a volume that is on the disk; None when it was mounted already. Raises `VolumedError`."""
+        if volume_id in self._volumes:
+            return None
+        try:
+            found = [c for c, found_id in loadable_volumes(self.site) if found_id == volume_id]
+            if not found:
+                raise VolumeNotFound.on_mount(volume_id)
+            return self._add(load_volume(self.site, collection if collection in found else found[0], volume_id))
+        except (OSError, MapError) as error:
+            raise _failure(f"mount volume {volume_id}", error) from error
 
     def unmount(self, volume_id: int) -> VolumeStatistics | None:
-        """Close a volume; its last statistics, None when it was not mounted."""
-        raise NotImplementedError
+        """Close a volume; its last statistics, None when it was not mounted. Raises `VolumedError`."""
+        volume = self._volumes.get(volume_id)
+        if volume is None:
+            return None
+        statistics = self._close_volume(volume)
+        try:
+            volume.flush()
+        except DiskError as error:
+            _log.error("volume %d: %s", volume_id, error)
+        return statistics
 
     def delete(self, request: DeleteVolume) -> VolumeStatistics:
-        """Remove a volume and its files."""
-        raise NotImplementedError
+        """Remove a volume and its files (docs/spec/storage.md 9.3); its last statistics. Raises `VolumedError`."""
+        volume = self._volumes.get(request.volume_id)
+        if volume is None:
+            raise VolumeNotFound.on_delete(request.volume_id)
+        guards = []
+        counters = volume.progress.counters
+        if request.only_empty:
+            guards.append(volume.dat_end <= SUPERBLOCK_LENGTH and not counters.content_bytes)
+        if request.only_garbage:
+            guards.append(0 < counters.content_bytes <= counters.deleted_bytes)
+        if guards and not any(guards):
+            raise VolumeNotEmpty.of(request.volume_id)
+        return self._destroy(volume, "asked to")
 
     def delete_collection(self, collection: str) -> list[VolumeStatistics]:
-        """Remove all volumes of a collection; what is gone."""
-        raise NotImplementedError
+        """Remove all volumes of a collection, "" being the default one; those that are gone. Raises
+        `VolumedError`."""
+        doomed = [v for v in self._volumes.values() if v.collection == collection and not v.flushing]
+        return [self._destroy(volume, f"collection {collection!r} is deleted") for volume in doomed]
 
     def mark_readonly(self, request: MarkReadonly) -> None:
-        """Set flag A or B."""
-        raise NotImplementedError
+        """Set flag A, or B with ``can_delete`` (docs/spec/storage.md 5.4). Raises `VolumedError`."""
+        volume = self._volume(request.volume_id)
+        mark_readonly(volume, can_delete=request.can_delete, persist=request.persist)
+        self._publish([volume])
 
     def mark_writable(self, volume_id: int) -> None:
-        """Clear A, B and any quarantine."""
-        raise NotImplementedError
+        """Clear flags A and B and any quarantine, durably. Raises `VolumedError`."""
+        volume = self._volume(volume_id)
+        mark_writable(volume)
+        self._publish([volume])
 
     def status(self, volume_id: int) -> VolumeStatusView:
-        """Numbers of a volume; ``not found volume id <vid>``."""
-        raise NotImplementedError
+        """Current numbers of a volume. Raises `VolumeNotFound`."""
+        volume = self._volumes.get(volume_id)
+        if volume is None:
+            raise VolumeNotFound(f"not found volume id {volume_id}")
+        counters = volume.progress.counters
+        return VolumeStatusView(
+            is_read_only=volume.read_only,
+            volume_size=volume.dat_end,
+            file_count=counters.file_count,
+            file_deleted_count=counters.deleted_count,
+            collection=volume.collection,
+            replica_placement=volume.replica_placement,
+            ttl=volume.superblock.ttl.to_u32(),
+            version=volume.version,
+            compact_revision=volume.superblock.compaction_revision,
+            idx_file_size=volume.progress.idx_bytes,
+        )
 
     def rescan(self) -> list[VolumeStatistics]:
-        """Mount what appeared on the disk; the newly mounted."""
-        raise NotImplementedError
+        """Mount what appeared on the disk (SIGHUP); what is new. Raises `DiskError`."""
+        try:
+            return self._load_new(after_kill=False)
+        except (OSError, MapError) as error:
+            raise _failure(f"scan {self.config.directory}", error) from error
 
-    def probe_space(self) -> SpaceInfo:
-        """Blocking statvfs (any thread). Hand the result to `set_space`. Raises `DiskError`."""
-        raise NotImplementedError
-
-    def set_space(self, space: SpaceInfo) -> None:
-        """Take a space probe into account: flag C of all volumes (storage.md 5.8)."""
-        raise NotImplementedError
-
-    def volumes_max(self, volume_size_limit_bytes: int, preallocate: bool) -> int:
-        """Effective maximum number of volumes (storage.md 9.2)."""
-        raise NotImplementedError
-
-    def max_file_key(self) -> int:
-        """Largest needle id of all reported volumes."""
-        raise NotImplementedError
+    # Reports and periodic work
 
     def statistics(self) -> list[VolumeStatistics]:
         """All volumes, for a full report."""
-        raise NotImplementedError
+        self._reported = {volume.volume_id: volume.statistics() for volume in self._volumes.values()}
+        return list(self._reported.values())
 
     def changes(self) -> tuple[list[VolumeStatistics], list[int]]:
-        """Volumes new or changed since the last call of `changes` or `statistics`, and ids that are gone."""
-        raise NotImplementedError
+        """Volumes that are new or changed, and ids that are gone, since the last `changes` or `statistics`."""
+        before = self._reported
+        now = self.statistics()
+        changed = [item for item in now if before.get(item.report.id) != item]
+        return changed, [volume_id for volume_id in before if volume_id not in self._reported]
+
+    def max_file_key(self) -> int:
+        """Largest needle id of all volumes."""
+        return max((volume.progress.max_key for volume in self._volumes.values()), default=0)
+
+    def volumes_max(self, volume_size_limit_bytes: int, preallocate: bool) -> int:
+        """Effective maximum number of volumes; 0 while an automatic one cannot be known yet."""
+        if self.config.volumes_max or not volume_size_limit_bytes:
+            return self.config.volumes_max
+        growth = sum(
+            max(0, volume_size_limit_bytes - volume.dat_end - volume.progress.idx_bytes)
+            for volume in self._volumes.values()
+            if not volume.read_only
+        )
+        free = self.space.free_bytes
+        return automatic_volumes_max(len(self._volumes), growth, free, volume_size_limit_bytes, preallocate)
 
     def expire(self, volume_size_limit_bytes: int, now_s: int) -> list[VolumeStatistics]:
-        """TTL pass of a heartbeat (storage.md 5.9): hide expired volumes, destroy those past their grace; the
-        destroyed. Also moves volumes with an EIO streak into quarantine (6.6)."""
-        raise NotImplementedError
+        """The look at every volume before a heartbeat: withdraw expired, failing and vanished ones, destroy those
+        whose grace has passed (docs/spec/storage.md 5.9, 6.6, 9.4). Returns the destroyed."""
+        destroyed = []
+        for volume in list(self._volumes.values()):
+            expiry = decide_expiry(
+                volume.superblock.ttl, volume.progress.ttl_clock_s, volume.dat_end, volume_size_limit_bytes, now_s
+            )
+            volume.expired = expiry is not Expiry.ALIVE
+            if expiry is Expiry.DESTROY and not volume.flushing:
+                destroyed.append(self._destroy(volume, "its time to live has passed"))
+                continue
+            volume.phantom = self._is_phantom(volume, now_s)
+            if volume.io_error_streak >= QUARANTINE_STREAK and not volume.quarantined:
+                _log.critical("volume %d: repeated I/O errors, withdrawn", volume.volume_id)
+                volume.quarantined = True
+                volume.flags |= VolumeFlag.NO_WRITE_OR_DELETE
+                self._publish([volume])
+        return destroyed
 
-    def close(self) -> None:
-        """Flush and close everything; the map is marked clean."""
-        raise NotImplementedError
+    def probe_space(self) -> SpaceInfo:
+        """Ask the filesystem (any thread); hand the answer to `set_space`. Raises `OSError`."""
+        return self.site.files.space(self.config.directory)
+
+    def set_space(self, space: SpaceInfo) -> None:
+        """Take a probe into account: flag C of all volumes."""
+        self.space = space
+        low = is_space_low(space, self.config.free_space_limit)
+        if low == self.space_low:
+            return
+        _log.warning("%s is %s space", self.config.directory, "low on" if low else "no longer low on")
+        self.space_low = low
+        for volume in self._volumes.values():
+            self._set_space_flag(volume)
+        self._publish(list(self._volumes.values()))
+
+    # Inside
+
+    def _accepting(
+        self,
+        volume_id: int,
+        operations: Sequence[StoreOperation],
+        positions: list[int],
+        results: list[StoreResult],
+    ) -> Volume | None:
+        """The volume, with ``positions`` reduced to the operations it may see; the others get their error."""
+        volume = self._volumes.get(volume_id)
+        if volume is None:
+            missing = StoreResult(StoreOutcome.ERROR, 0, VolumeNotFound.on_server(volume_id, self._address))
+            for position in positions:
+                results[position] = missing
+            return None
+        current = (ANY_GENERATION, volume.generation)
+        stale = [at for at in positions if operations[at].generation not in current]
+        for position in stale:
+            positions.remove(position)
+            error = StaleGeneration(f"volume {volume_id} is at another generation")
+            results[position] = StoreResult(StoreOutcome.ERROR, 0, error)
+        return volume
+
+    def _commit(self, txn: MapTransaction, volumes: list[Volume]) -> None:
+        changed = [volume for volume in volumes if volume.has_uncommitted]
+        if not changed:
+            txn.abort()
+            return
+        txn.commit()
+        for volume in changed:
+            volume.committed()
+
+    def _volume(self, volume_id: int) -> Volume:
+        volume = self._volumes.get(volume_id)
+        if volume is None:
+            raise VolumeNotFound.of(volume_id)
+        return volume
+
+    def _load_all(self) -> None:
+        with self.site.map.begin() as txn:
+            txn.remove_all_records()
+        self._load_new(after_kill=self.site.map.after_kill)
+        for volume_id in self.site.map.known_volumes():
+            if volume_id not in self._volumes:
+                with self.site.map.begin() as txn:
+                    txn.drop_volume(volume_id)
+
+    def _load_new(self, *, after_kill: bool) -> list[VolumeStatistics]:
+        recover_compactions(self.site, set(self._volumes))
+        added = []
+        for collection, volume_id in loadable_volumes(self.site):
+            if volume_id in self._volumes:
+                continue
+            try:
+                added.append(self._add(load_volume(self.site, collection, volume_id, after_kill=after_kill)))
+            except (OSError, VolumedError) as error:
+                base_name = self.site.paths(collection, volume_id).base_name
+                _log.error("new volume %s error %s", base_name, error)
+        return added
+
+    def _add(self, volume: Volume) -> VolumeStatistics:
+        self._volumes[volume.volume_id] = volume
+        if self.space_low:
+            self._set_space_flag(volume)
+            self._publish([volume])
+        return volume.statistics()
+
+    def _close_volume(self, volume: Volume) -> VolumeStatistics:
+        """Withdraw a volume from readers, then from this process."""
+        if volume.flushing:
+            raise VolumeBusy(f"volume {volume.volume_id} is being flushed")
+        statistics = volume.statistics()
+        with self.site.map.begin() as txn:
+            txn.remove_record(volume.volume_id)
+        volume.close()
+        del self._volumes[volume.volume_id]
+        self._seen_at_s.pop(volume.volume_id, None)
+        return statistics
+
+    def _destroy(self, volume: Volume, reason: str) -> VolumeStatistics:
+        _log.warning("removing volume %d with all its files: %s", volume.volume_id, reason)
+        statistics = self._close_volume(volume)
+        try:
+            remove_volume_files(self.site.files, volume.paths)
+            with self.site.map.begin() as txn:
+                txn.drop_volume(volume.volume_id)
+        except (OSError, MapError) as error:
+            raise _failure(f"delete volume {volume.volume_id}", error) from error
+        return statistics
+
+    def _publish(self, volumes: list[Volume]) -> None:
+        """Tell readers about changed flags. A failure is only logged: the worker itself checks flags again."""
+        try:
+            with self.site.map.begin() as txn:
+                for volume in volumes:
+                    txn.put_record(volume.volume_id, volume.record())
+        except MapError as error:
+            _log.error("%s: cannot publish volume flags: %s", self.config.directory, error)
+
+    def _set_space_flag(self, volume: Volume) -> None:
+        if self.space_low:
+            volume.flags |= VolumeFlag.DISK_SPACE_LOW
+        else:
+            volume.flags &= ~VolumeFlag.DISK_SPACE_LOW
+
+    def _is_phantom(self, volume: Volume, now_s: int) -> bool:
+        """Whether `.dat` was unlinked by somebody. Looked at every 30 s, each time while it is missing."""
+        if not volume.progress.counters.file_count:
+            return False
+        if now_s - self._seen_at_s.get(volume.volume_id, -_PRESENCE_CHECK_S) < _PRESENCE_CHECK_S:
+            return False
+        if not self.site.files.exists(volume.dat.path):
+            return True
+        self._seen_at_s[volume.volume_id] = now_s
+        return False
+
+
+def _refuse_unindexed(
+    operations: Sequence[StoreOperation], positions: list[int], results: list[StoreResult], error: MapError
+) -> None:
+    """The map could not be changed: nothing of these operations happened."""
+    for position in positions:
+        if results[position].outcome in (StoreOutcome.STORED, StoreOutcome.DELETED):
+            operation = operations[position]
+            text = f"index needle {operation.key:x} of volume {operation.volume_id}: {error}"
+            results[position] = StoreResult(StoreOutcome.ERROR, 0, DiskError(text))
+
+
+def _failure(doing: str, error: OSError | MapError) -> DiskError:
+    return disk_error(doing, error) if isinstance(error, OSError) else DiskError(f"{doing}: {error}")

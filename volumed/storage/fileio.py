@@ -43,12 +43,12 @@ class SpaceInfo(NamedTuple):
 class File:
     """An open file. Immutable; closed when garbage collected."""
 
-    __slots__ = ("fd", "inode", "path")
+    __slots__ = ("fd", "inode", "path", "writable")
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, path: str, fd: int, *, writable: bool = False) -> None:
         self.path = path
         self.fd = fd
-        self.inode = 0
+        self.writable = writable
         self.inode = os.fstat(fd).st_ino
 
     def __del__(self) -> None:
@@ -61,7 +61,7 @@ class FileIO:
     def open(self, path: str, *, writable: bool = True, create: bool = False) -> File:
         """Open a regular file, by default for reading and writing."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        return File(path, os.open(path, flags, _FILE_MODE))
+        return File(path, os.open(path, flags, _FILE_MODE), writable=writable)
 
     def size(self, file: File) -> int:
         """Length in bytes."""

@@ -14,6 +14,7 @@ __all__ = [
     "ENTRY",
     "ENTRY_KEY",
     "MAP_FORMAT",
+    "NO_FLAGS",
     "READ_ONLY",
     "VOLUME_KEY",
     "Counters",
@@ -34,7 +35,7 @@ VOLUME_KEY = Struct(">I")
 """Key of a volume or progress record."""
 
 _RECORD = Struct("<IBBHHQIHH")
-_PROGRESS = Struct("<QQ17sQQQQQQiQQQ")
+_PROGRESS = Struct("<QHQQ17sQQQQQQQQiQQ")
 
 
 class VolumeFlag(enum.IntFlag):
@@ -49,6 +50,8 @@ class VolumeFlag(enum.IntFlag):
     UNAVAILABLE = 8
     """U: nothing works, reads included."""
 
+
+NO_FLAGS = VolumeFlag(0)
 
 READ_ONLY = VolumeFlag.NO_WRITE_OR_DELETE | VolumeFlag.NO_WRITE_CAN_DELETE | VolumeFlag.DISK_SPACE_LOW
 """What "read-only" means in reports."""
@@ -145,7 +148,10 @@ class Counters:
 class VolumeProgress:
     """How much of a volume's `.idx` the map holds, and what follows from those rows."""
 
+    dat_inode: int = 0
+    compaction_revision: int = 0
     idx_inode: int = 0
+    """With the two before it: which files these are."""
     idx_bytes: int = 0
     """Bytes of `.idx` applied."""
     last_row: bytes = b""
@@ -155,9 +161,10 @@ class VolumeProgress:
     """Over all rows, deletions included."""
     max_record_end: int = 0
     """Over rows with offset ≠ 0 and S > 0, in bytes (storage.md 4.2)."""
-    tail_size: int = 0
+    tail_key: int = 0
     tail_offset: int = 0
-    """Row with the largest offset, which the tail check looks at (storage.md 5.7); 0 = no such row."""
+    tail_size: int = 0
+    """Row with the largest offset, which the tail check looks at (storage.md 5.7); offset 0 = no such row."""
     last_append_at_ns: int = 0
     ttl_clock_s: int = 0
     """The volume's TTL clock in seconds since 1970 (storage.md 5.9)."""
@@ -166,6 +173,8 @@ class VolumeProgress:
         """Fixed-length binary form."""
         counters = self.counters
         return _PROGRESS.pack(
+            self.dat_inode,
+            self.compaction_revision,
             self.idx_inode,
             self.idx_bytes,
             self.last_row,
@@ -175,8 +184,9 @@ class VolumeProgress:
             counters.deleted_bytes,
             self.max_key,
             self.max_record_end,
-            self.tail_size,
+            self.tail_key,
             self.tail_offset,
+            self.tail_size,
             self.last_append_at_ns,
             self.ttl_clock_s,
         )
@@ -184,11 +194,8 @@ class VolumeProgress:
     @classmethod
     def decode(cls, raw: bytes, row_length: int) -> VolumeProgress:
         """The inverse of `encode`; ``row_length`` is that of `.idx` rows."""
-        inode, idx_bytes, last_row, files, content, deleted, deleted_bytes, *rest = _PROGRESS.unpack(raw)
+        dat_inode, revision, idx_inode, idx_bytes, last_row, *numbers = _PROGRESS.unpack(raw)
+        last_row = last_row[:row_length] if idx_bytes else b""
         return cls(
-            inode,
-            idx_bytes,
-            last_row[:row_length] if idx_bytes else b"",
-            Counters(files, content, deleted, deleted_bytes),
-            *rest,
+            dat_inode, revision, idx_inode, idx_bytes, last_row, Counters(*numbers[:4]), *numbers[4:]
         )

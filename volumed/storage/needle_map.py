@@ -1,0 +1,263 @@
+"""The needle map of one disk: an LMDB environment, as its one writer sees it (ARCHITECTURE.md, "The needle map").
+
+The map is a cache of the `.idx` files that can be thrown away. It is opened only if `stamp.json` beside it proves
+that its pages are whole: it was closed cleanly, or this machine has not been restarted since it was written (a
+killed process loses nothing that it handed to the kernel). Otherwise it starts empty.
+
+Writing happens in transactions on one thread. `lookup` may be called from any thread and sees committed state.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import lmdb
+import msgspec
+
+from volumed.storage.fileio import FileIO
+from volumed.storage.map_records import ENTRY, ENTRY_KEY, MAP_FORMAT, VOLUME_KEY, VolumeProgress, VolumeRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["DATABASES", "MAP_SIZE_BYTES", "READERS_MAX", "MapError", "MapTransaction", "NeedleMap"]
+
+MapError = lmdb.Error
+"""Anything the map itself reports. It never harms data: the `.idx` files are the truth."""
+
+MAP_SIZE_BYTES = 64 << 30
+"""Address space only; the file grows as it is used."""
+
+READERS_MAX = 510
+DATABASES = (b"needles", b"volumes", b"progress")
+
+_STAMP = "stamp.json"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_GENERATION_KEY = b"generation"
+_GENERATION = struct.Struct("<I")
+_REBUILD_CHUNK = 1 << 16
+_SPARE_READ_TRANSACTIONS = 8
+
+
+class _Stamp(msgspec.Struct, frozen=True):
+    """Why an environment may be trusted."""
+
+    map_format: int
+    boot_id: str
+    clean: bool
+
+
+class NeedleMap:
+    """An open environment. ``after_kill`` tells that it holds what a process of this boot had committed when it was
+    killed, so that a difference to the files comes from writes that nobody was told of."""
+
+    def __init__(self, directory: str, files: FileIO) -> None:
+        """Open or create. Raises `MapError`, `OSError`."""
+        self.path = directory
+        self._files = files
+        self._boot_id = (files.read_file(_BOOT_ID) or b"").decode().strip()
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        stamp = self._read_stamp()
+        trusted = stamp is not None and (stamp.clean or stamp.boot_id == self._boot_id)
+        self.after_kill = stamp is not None and trusted and not stamp.clean
+        if not trusted:
+            self._wipe()
+        try:
+            self._open()
+        except MapError:
+            self.after_kill = False
+            self._wipe()
+            self._open()
+        self._write_stamp(clean=False)
+
+    def begin(self) -> MapTransaction:
+        """Start the one write transaction."""
+        return MapTransaction(self._env.begin(write=True), self._needles, self._volumes, self._progress)
+
+    def lookup(self, volume_id: int, key: int) -> tuple[int, int] | None:
+        """(offset, S) of a needle as committed; None when unknown. Any thread."""
+        txn = self._env.begin(self._needles)
+        raw = txn.get(ENTRY_KEY.pack(volume_id, key))
+        txn.abort()
+        return None if raw is None else ENTRY.unpack(raw)
+
+    def progress(self, volume_id: int, row_length: int) -> VolumeProgress | None:
+        """What the map says about a volume's `.idx`; None when it knows nothing."""
+        with self._env.begin(self._progress) as txn:
+            raw = txn.get(VOLUME_KEY.pack(volume_id))
+        return None if raw is None else VolumeProgress.decode(raw, row_length)
+
+    def record(self, volume_id: int) -> VolumeRecord | None:
+        """The volume as readers see it; None when it is not mounted."""
+        with self._env.begin(self._volumes) as txn:
+            raw = txn.get(VOLUME_KEY.pack(volume_id))
+        return None if raw is None else VolumeRecord.decode(raw)
+
+    def known_volumes(self) -> list[int]:
+        """Ids of all volumes that have a progress record."""
+        with self._env.begin(self._progress) as txn:
+            keys = [key for key in txn.cursor().iternext(values=False) if len(key) == VOLUME_KEY.size]
+        return [VOLUME_KEY.unpack(key)[0] for key in keys]
+
+    def reader_check(self) -> int:
+        """Free the slots of readers that died; how many there were."""
+        return int(self._env.reader_check())
+
+    def close(self, *, clean: bool = True) -> None:
+        """Make the map durable and mark it clean, unless the files it stands for are not known to be durable."""
+        self._env.sync(True)
+        self._env.close()
+        if clean:
+            self._write_stamp(clean=True)
+
+    def _open(self) -> None:
+        self._env = lmdb.open(
+            self.path,
+            map_size=MAP_SIZE_BYTES,
+            max_dbs=len(DATABASES),
+            max_readers=READERS_MAX,
+            max_spare_txns=_SPARE_READ_TRANSACTIONS,
+            sync=False,
+            metasync=False,
+            readahead=False,
+        )
+        try:
+            self._needles, self._volumes, self._progress = map(self._env.open_db, DATABASES)
+            self._env.reader_check()
+        except MapError:
+            self._env.close()
+            raise
+
+    def _wipe(self) -> None:
+        shutil.rmtree(self.path)
+        os.mkdir(self.path, 0o700)
+
+    def _read_stamp(self) -> _Stamp | None:
+        try:
+            raw = self._files.read_file(os.path.join(self.path, _STAMP))
+            stamp = msgspec.json.decode(raw or b"", type=_Stamp)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return stamp if stamp.map_format == MAP_FORMAT else None
+
+    def _write_stamp(self, *, clean: bool) -> None:
+        stamp = _Stamp(MAP_FORMAT, self._boot_id, clean)
+        self._files.replace_file(os.path.join(self.path, _STAMP), msgspec.json.encode(stamp))
+
+
+class MapTransaction:
+    """All changes of one batch. Nothing is visible to others before `commit`; use as a context manager to commit
+    at the end of the block and abort on an exception."""
+
+    __slots__ = ("_needles", "_progress", "_txn", "_volumes")
+
+    def __init__(
+        self,
+        txn: lmdb.Transaction,
+        needles: lmdb._Database,
+        volumes: lmdb._Database,
+        progress: lmdb._Database,
+    ) -> None:
+        self._txn = txn
+        self._needles = needles
+        self._volumes = volumes
+        self._progress = progress
+
+    def __enter__(self) -> MapTransaction:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.abort()
+
+    def commit(self) -> None:
+        """Make the changes visible. Raises `MapError`; then nothing changed."""
+        self._txn.commit()
+
+    def abort(self) -> None:
+        """Forget the changes."""
+        self._txn.abort()
+
+    def get(self, volume_id: int, key: int) -> tuple[int, int] | None:
+        """(offset, S) of a needle, changes of this transaction included; None when unknown."""
+        raw = self._txn.get(ENTRY_KEY.pack(volume_id, key), None, self._needles)
+        return None if raw is None else ENTRY.unpack(raw)
+
+    def put(self, volume_id: int, key: int, offset: int, size: int) -> None:
+        """Set a needle's entry."""
+        self._txn.put(ENTRY_KEY.pack(volume_id, key), ENTRY.pack(offset, size), db=self._needles)
+
+    def remove(self, volume_id: int, key: int) -> None:
+        """Forget a needle."""
+        self._txn.delete(ENTRY_KEY.pack(volume_id, key), db=self._needles)
+
+    def put_progress(self, volume_id: int, progress: VolumeProgress) -> None:
+        """Set what the entries of a volume stand for."""
+        self._txn.put(VOLUME_KEY.pack(volume_id), progress.encode(), db=self._progress)
+
+    def put_record(self, volume_id: int, record: VolumeRecord) -> None:
+        """Mount a volume for readers, or change what they see of it."""
+        self._txn.put(VOLUME_KEY.pack(volume_id), record.encode(), db=self._volumes)
+
+    def remove_record(self, volume_id: int) -> None:
+        """Unmount a volume for readers; its entries stay."""
+        self._txn.delete(VOLUME_KEY.pack(volume_id), db=self._volumes)
+
+    def remove_all_records(self) -> None:
+        """Unmount everything (start of a worker)."""
+        self._txn.drop(self._volumes, delete=False)
+
+    def next_generation(self) -> int:
+        """A generation that no volume of this disk had before; never 0. A new map starts at a random number, so
+        that a reader's memory of a map that was thrown away fits nothing."""
+        raw = self._txn.get(_GENERATION_KEY, None, self._progress)
+        last = _GENERATION.unpack(raw)[0] if raw else secrets.randbits(31)
+        generation = (last + 1) & 0xFFFFFFFF or 1
+        self._txn.put(_GENERATION_KEY, _GENERATION.pack(generation), db=self._progress)
+        return generation
+
+    def drop_volume(self, volume_id: int) -> None:
+        """Remove everything about a volume."""
+        self._txn.delete(VOLUME_KEY.pack(volume_id), db=self._volumes)
+        self._txn.delete(VOLUME_KEY.pack(volume_id), db=self._progress)
+        prefix = VOLUME_KEY.pack(volume_id)
+        cursor = self._txn.cursor(self._needles)
+        found = cursor.set_range(prefix)
+        while found and bytes(cursor.key()).startswith(prefix):
+            found = cursor.delete()
+
+    def rebuild(
+        self,
+        volume_id: int,
+        keys: NDArray[np.uint64],
+        offsets: NDArray[np.int64],
+        sizes: NDArray[np.int32],
+    ) -> None:
+        """Replace all entries of a volume; ``keys`` are unique and ascending."""
+        self.drop_volume(volume_id)
+        cursor = self._txn.cursor(self._needles)
+        append = not cursor.last() or bytes(cursor.key()) < VOLUME_KEY.pack(volume_id)
+        for first in range(0, len(keys), _REBUILD_CHUNK):
+            chunk = slice(first, first + _REBUILD_CHUNK)
+            cursor.putmulti(_items(volume_id, keys[chunk], offsets[chunk], sizes[chunk]), append=append)
+
+
+def _items(
+    volume_id: int, keys: NDArray[np.uint64], offsets: NDArray[np.int64], sizes: NDArray[np.int32]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Entries in their binary form, packed by numpy: a loop with `struct` would dominate a rebuild."""
+    import numpy as np
+
+    rows = np.empty(len(keys), dtype=[("volume", ">u4"), ("key", ">u8"), ("offset", ">u8"), ("size", ">i4")])
+    rows["volume"], rows["key"], rows["offset"], rows["size"] = volume_id, keys, offsets, sizes
+    packed = rows.tobytes()
+    step, split = rows.dtype.itemsize, ENTRY_KEY.size
+    return ((packed[at : at + split], packed[at + split : at + step]) for at in range(0, len(packed), step))
