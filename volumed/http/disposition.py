@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from urllib.parse import quote_from_bytes
 
 from volumed.errors import FormatError
@@ -18,7 +17,6 @@ _EXTENDED_SAFE = "!#$&+^`{|}"
 """Kept as they are in `filename*` besides letters, digits and `-._~`."""
 
 
-@lru_cache(maxsize=1024)
 def content_disposition(filename: bytes, attachment: bool = False) -> bytes:
     """Header value that names a file, in the simplest of the three encodings that can carry the name."""
     kind = b"attachment" if attachment else b"inline"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 
 from volumed.errors import FormatError
 from volumed.formats.numbers import go_text
@@ -25,7 +27,8 @@ _Pieces = dict[str, dict[str, str]]
 """Parameters with a `*` in their name (RFC 2231), by the name before it."""
 
 
-def parse_media_type(text: str) -> tuple[str, dict[str, str]]:
+@lru_cache(maxsize=64)
+def parse_media_type(text: str) -> tuple[str, Mapping[str, str]]:
     """The lower-case type and its parameters (lower-case names).
 
     Raises `FormatError` with the text the reference gives, such as `mime: invalid media parameter`.

@@ -130,8 +130,8 @@ that its answers vary; these do not."""
 
 def _load(*tables: str) -> dict[str, str]:
     types: dict[str, str] = {}
-    for line in "".join(tables).strip().splitlines():
-        kind, *extensions = line.split()
+    for line in "".join(tables).split("\n"):
+        kind, *extensions = line.split() or [""]
         value = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
         for name in extensions:
             types.setdefault(f".{name}", value)

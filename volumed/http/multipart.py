@@ -28,11 +28,10 @@ _PART_HEADER_BYTES_MAX = 1 << 20
 _LINE_BYTES_MAX = 4096
 """Longest line before and between parts."""
 _WINDOW_BYTES = 256 << 10
-_NO_NAME = ""
 
 _HEADER_NAME = re.compile(rb"[!#$%&'*+\-.0-9A-Z^_`a-z|~ ]+")
 _HEADER_VALUE = re.compile(rb"[\t -~\x80-\xff]*")
-_HEADERS_END = re.compile(rb"(?:^|\r?\n)\r?\n")
+_HEADERS_END = re.compile(rb"(?:^|\n)(\r?\n)")
 _BLANKS = (b" ", b"\t")
 _AFTER_BOUNDARY = (b"", b" ", b"\t", b"\r", b"\n")
 
@@ -40,16 +39,11 @@ _AFTER_BOUNDARY = (b"", b" ", b"\t", b"\r", b"\n")
 @dataclass(slots=True)
 class _Part:
     headers: dict[bytes, bytes]
+    filename: str
+    field_name: str
     data: memoryview
     truncated: bool
     """The body ended before the part did."""
-
-    def parameter(self, name: str) -> str:
-        try:
-            _, parameters = parse_media_type(go_text(self.headers.get(b"content-disposition", b"")))
-        except FormatError:
-            return _NO_NAME
-        return parameters.get(name, _NO_NAME)
 
     def content(self, size_limit_bytes: int) -> memoryview:
         if len(self.data) > size_limit_bytes:
@@ -80,15 +74,14 @@ def parse_form_data(content_type: bytes, body: Buffer, size_limit_bytes: int) ->
     """
     parts = _Scanner(memoryview(body), _boundary(content_type)).parts()
     first = next(parts)
-    chosen = FormFile(first.content(size_limit_bytes), first.parameter("filename"), first.headers)
-    fields = _text_field(first, chosen.filename)
+    chosen = FormFile(first.content(size_limit_bytes), first.filename, first.headers)
+    fields = _text_field(first)
     # COMPAT: once there is a first part, whatever is wrong between later ones only ends the search.
     with contextlib.suppress(_Malformed):
         for part in parts:
-            filename = part.parameter("filename")
-            if filename and not chosen.filename:
-                chosen = FormFile(part.content(size_limit_bytes), filename, part.headers)
-            for name, value in _text_field(part, filename).items():
+            if part.filename and not chosen.filename:
+                chosen = FormFile(part.content(size_limit_bytes), part.filename, part.headers)
+            for name, value in _text_field(part).items():
                 fields.setdefault(name, value)
     chosen.fields = fields
     return chosen
@@ -98,7 +91,7 @@ def _boundary(content_type: bytes) -> bytes:
     try:
         kind, parameters = parse_media_type(go_text(content_type))
     except FormatError:
-        kind, parameters = "", {}
+        kind = ""
     if kind not in ("multipart/form-data", "multipart/mixed"):
         raise FormatError("request Content-Type isn't multipart/form-data")
     if "boundary" not in parameters:
@@ -108,11 +101,19 @@ def _boundary(content_type: bytes) -> bytes:
     return go_bytes(parameters["boundary"])
 
 
-def _text_field(part: _Part, filename: str) -> dict[str, str]:
-    name = _NO_NAME if filename or part.truncated else part.parameter("name")
-    if name not in FIELDS or len(part.data) > _FIELD_BYTES_MAX:
+def _text_field(part: _Part) -> dict[str, str]:
+    if part.field_name not in FIELDS or part.filename or part.truncated or len(part.data) > _FIELD_BYTES_MAX:
         return {}
-    return {name: go_text(bytes(part.data))}
+    return {part.field_name: go_text(bytes(part.data))}
+
+
+def _part_names(headers: dict[bytes, bytes]) -> tuple[str, str]:
+    """(file name, field name) of a part; a disposition that cannot be read gives none."""
+    try:
+        _, parameters = parse_media_type(go_text(headers.get(b"content-disposition", b"")))
+    except FormatError:
+        return "", ""
+    return parameters.get("filename", ""), parameters.get("name", "")
 
 
 class _Malformed(FormatError):
@@ -136,8 +137,15 @@ class _Scanner:
             start = self._at
             end = self._find_end(start)
             self._at = len(self._body) if end is None else end
-            yield _Part(headers, self._body[start : self._at], truncated=end is None)
+            yield _Part(headers, *_part_names(headers), self._body[start : self._at], truncated=end is None)
+            if self._closes():
+                return
         raise _Malformed("multipart: too many parts")
+
+    def _closes(self) -> bool:
+        """Whether exactly the final boundary is left, as nearly always behind the last part."""
+        closing = self._newline + self._boundary + b"--"
+        return self._body[self._at :] in (closing, closing + self._newline)
 
     def _seek_part(self, *, first: bool) -> None:
         """Read up to and including the next boundary line."""
@@ -181,10 +189,10 @@ class _Scanner:
             block = bytes(self._body[self._at : self._at + window])
             if end := _HEADERS_END.search(block):
                 self._at += end.end()
-                return _parse_headers(block[: end.start()])
+                return _parse_headers(block[: end.start(1)])
         if len(block) == _PART_HEADER_BYTES_MAX:
             raise _Malformed("multipart: message too large")
-        _parse_headers(block.removesuffix(b"\n").removesuffix(b"\r"))
+        _parse_headers(block)
         raise _Malformed("EOF")
 
     def _find_end(self, start: int) -> int | None:
@@ -205,8 +213,10 @@ class _Scanner:
 
 
 def _parse_headers(block: bytes) -> dict[bytes, bytes]:
+    """Headers of complete lines; the last line may lack its end."""
     headers: dict[bytes, bytes] = {}
-    lines = [line.removesuffix(b"\r") for line in block.split(b"\n")] if block else []
+    *ended, rest = block.split(b"\n")
+    lines = [line.removesuffix(b"\r") for line in ended] + ([rest] if rest else [])
     if len(lines) > _PART_HEADERS_MAX:
         raise _Malformed("multipart: message too large")
     if lines and lines[0].startswith(_BLANKS):
