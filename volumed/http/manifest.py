@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from volumed.formats.needle import Buffer
+from volumed.formats.needle import Buffer, Needle
+from volumed.http.compression import gunzip
 from volumed.http.ranges import ByteRange
 
-__all__ = ["Chunk", "ChunkManifest", "ChunkSlice", "map_range", "parse_manifest"]
+__all__ = ["Chunk", "ChunkManifest", "ChunkSlice", "map_range", "parse_manifest", "read_manifest"]
 
 _INT64_MAX = (1 << 63) - 1
 
@@ -54,7 +55,10 @@ class _Wire(msgspec.Struct):
 
 
 def parse_manifest(raw: Buffer) -> ChunkManifest | None:
-    """Decode manifest JSON; None when it is not one (the needle is then served as it is)."""
+    """Decode manifest JSON; None when it is not one (the needle is then served as it is).
+
+    DEVIATE: a negative size makes it none; the reference answers with a negative length or not at all.
+    """
     try:
         wire = msgspec.json.decode(bytes(raw).decode("utf-8", "replace"), type=_Wire)
     except msgspec.DecodeError:
@@ -64,6 +68,12 @@ def parse_manifest(raw: Buffer) -> ChunkManifest | None:
     if any(size < 0 for size in sizes) or sum(sizes) > _INT64_MAX:
         return None
     return ChunkManifest(wire.name or "", wire.mime or "", wire.size or 0, chunks)
+
+
+def read_manifest(needle: Needle) -> ChunkManifest | None:
+    """The manifest that a needle holds, decompressed first if need be. Raises `DecompressedTooLarge`."""
+    plain = gunzip(needle.data) if needle.is_gzipped else None
+    return parse_manifest(needle.data if plain is None else plain)
 
 
 def map_range(manifest: ChunkManifest, wanted: ByteRange) -> list[ChunkSlice]:
