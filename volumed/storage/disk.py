@@ -45,7 +45,7 @@ from volumed.storage.directory import (
     remove_volume_files,
 )
 from volumed.storage.expiry import Expiry, decide_expiry
-from volumed.storage.fileio import FileIO, SpaceInfo, disk_error
+from volumed.storage.fileio import File, FileIO, SpaceInfo, disk_error
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.marks import mark_readonly, mark_writable
 from volumed.storage.needle_map import MapError, MapTransaction, NeedleMap
@@ -97,7 +97,7 @@ class StoreBatch:
 class Disk:
     """An open disk; made by `Disk.open`."""
 
-    def __init__(self, site: DiskSite, node: NodeConfig, uuid: str, lock: object) -> None:
+    def __init__(self, site: DiskSite, node: NodeConfig, uuid: str, lock: File) -> None:
         self.site = site
         self.config = site.config
         self.uuid = uuid
@@ -116,6 +116,14 @@ class Disk:
         loaded is logged and left out."""
         files = files or FileIO()
         lock = claim_directory(files, config.directory)
+        try:
+            return cls._open_claimed(config, node, files, lock)
+        except BaseException:
+            files.unlock_directory(lock)
+            raise
+
+    @classmethod
+    def _open_claimed(cls, config: DiskConfig, node: NodeConfig, files: FileIO, lock: File) -> Disk:
         uuid = read_disk_uuid(files, config.directory)
         try:
             needle_map = NeedleMap(os.path.join(node.map_dir, uuid), files)
@@ -147,7 +155,7 @@ class Disk:
             volume.close()
         self._volumes.clear()
         self.site.map.close(clean=clean)
-        self._lock = None
+        self.site.files.unlock_directory(self._lock)
 
     # Needles
 

@@ -83,7 +83,7 @@ class FileIO:
             got += len(data)
         return b"".join(parts)
 
-    def read_cached(self, file: File, offset: int, length: int) -> bytes | None:
+    def read_cached(self, file: File, offset: int, length: int) -> bytearray | None:
         """``length`` bytes at ``offset`` if all of them are in the page cache, else None: also when the filesystem
         cannot tell, and at the end of the file. Never waits for the disk."""
         buffer = bytearray(length)
@@ -91,7 +91,7 @@ class FileIO:
             got = os.preadv(file.fd, (buffer,), offset, _RWF_NOWAIT)
         except OSError:
             return None
-        return bytes(buffer) if got == length else None
+        return buffer if got == length else None
 
     def write_at(self, file: File, offset: int, pieces: Sequence[Buffer]) -> int:
         """Write all pieces one after the other at ``offset``, without copying them; returns the bytes written."""
@@ -179,11 +179,15 @@ class FileIO:
         return sorted(os.listdir(path))
 
     def lock_directory(self, path: str) -> File:
-        """Take the advisory lock that marks the one owner of a directory; held until the result is gone.
-        Raises `BlockingIOError` when another process has it."""
+        """Take the advisory lock that marks the one owner of a directory, held until `unlock_directory` or the end
+        of the process. Raises `BlockingIOError` when it is taken."""
         directory = File(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return directory
+
+    def unlock_directory(self, directory: File) -> None:
+        """Give the lock back."""
+        fcntl.flock(directory.fd, fcntl.LOCK_UN)
 
     def space(self, path: str) -> SpaceInfo:
         """Total and available bytes of the filesystem that holds ``path``."""

@@ -1,15 +1,38 @@
-"""A front's read-only view of the node. SKELETON: signatures are settled, bodies follow."""
+"""A front's read-only view of the node: which disk has a volume, where a needle is, and its bytes if they are cached.
+
+Nothing here ever waits for a disk. Maps live in memory-backed files, records are read with ``RWF_NOWAIT``, and `.dat`
+files are opened by a background thread. Whatever would wait, or does not fit together, is answered with
+`Found.FORWARD`: the disk's worker then does the read (ARCHITECTURE.md, "The life of a read").
+"""
 
 from __future__ import annotations
 
 import enum
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from volumed.config.node import NodeConfig
-from volumed.nodetable import NodeTable
-from volumed.storage.map_records import VolumeRecord
+from volumed.formats.idx import DELETED
+from volumed.formats.needle import record_length
+from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskRow, NodeTable
+from volumed.storage.fileio import File, FileIO
+from volumed.storage.map_reader import MapReader
+from volumed.storage.map_records import ENTRY, VolumeFlag, VolumeRecord
+from volumed.storage.needle_map import MapError
 
-__all__ = ["Found", "NodeView", "ReadNow", "VolumeHandle"]
+__all__ = ["CACHED_READ_BYTES_MAX", "Found", "NodeView", "ReadNow", "VolumeHandle"]
+
+CACHED_READ_BYTES_MAX = 256 << 10
+"""Longest record that is read at once; longer ones are read in pieces by other means."""
+
+_OPEN_FILES_MAX = 512
+_OPEN_FILES_MIN = 16
+_HOUSEKEEPING_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Found(enum.IntEnum):
@@ -19,48 +42,274 @@ class Found(enum.IntEnum):
     MISSING = 1
     DELETED = 2
     EMPTY = 3
-    """A live empty object: no record is read, no cookie is checked (storage.md 6.4)."""
+    """A live empty object: no record is read, no cookie is checked (docs/spec/storage.md 6.4)."""
     RECORD = 4
     FORWARD = 5
-    """Ask the worker: not in the page cache, not open yet, too large, or inconsistent."""
+    """Ask the worker: not in the page cache, not open yet, too long, or inconsistent."""
 
 
-class ReadNow(NamedTuple):
-    """``handle`` is None for NO_VOLUME; ``record`` holds the whole record (unverified) for RECORD, else is empty."""
-
-    found: Found
-    handle: VolumeHandle | None
-    offset: int
-    size: int
-    record: bytes
-
-
-class VolumeHandle:
-    """A mounted volume as a front sees it, as of the moment of `NodeView.locate`."""
+class VolumeHandle(NamedTuple):
+    """A mounted volume as a front saw it last; hold it for one request."""
 
     volume_id: int
     disk_id: int
     record: VolumeRecord
+    raw: bytes
+    """``record`` as it is in the map."""
+    reader: MapReader
+    files: _OpenFiles | None
+    """None: the volume is unavailable, the worker has the error text."""
 
     def lookup(self, key: int) -> tuple[int, int] | None:
-        """(offset, S) of the map entry, S negative when deleted; None when unknown."""
-        raise NotImplementedError
+        """(offset, S) of the map entry, S negative when deleted; None when unknown, or when the volume or its disk
+        went away meanwhile (then the next `NodeView.locate` tells)."""
+        try:
+            _, entry = self.reader.find(self.volume_id, key)
+        except MapError:
+            return None
+        return None if entry is None else ENTRY.unpack(entry)
+
+
+class ReadNow(NamedTuple):
+    """``handle`` is None only for NO_VOLUME. ``record`` is the whole record, not verified in any way, for RECORD;
+    else empty. ``size`` is S, positive also for a needle read as deleted."""
+
+    found: Found
+    handle: VolumeHandle | None
+    offset: int = 0
+    size: int = 0
+    record: bytes | bytearray = b""
+
+
+_NO_VOLUME = ReadNow(Found.NO_VOLUME, None)
 
 
 class NodeView:
-    """Finds volumes and needles in the maps of all serving disks. All methods may be called from any thread."""
+    """The maps of all serving disks and the open files of the volumes used lately. Any thread may call anything."""
 
-    def __init__(self, config: NodeConfig, table: NodeTable) -> None:
-        raise NotImplementedError
+    def __init__(
+        self,
+        config: NodeConfig,
+        table: NodeTable,
+        files: FileIO | None = None,
+        open_files_max: int = _OPEN_FILES_MAX,
+    ) -> None:
+        self._table = table
+        self._table_version = -1
+        per_disk = max(_OPEN_FILES_MIN, open_files_max // max(1, len(config.disks)))
+        self._disks = [
+            _DiskMap(disk.disk_id, table.disks[disk.disk_id], files or FileIO(), per_disk)
+            for disk in config.disks
+        ]
+        self._handles: dict[int, VolumeHandle] = {}
+        self._refreshing = threading.Lock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._keep_house, name="view-housekeeping", daemon=True).start()
 
     def locate(self, volume_id: int) -> VolumeHandle | None:
-        """The volume with this id on the lowest serving disk that has it mounted, None when there is none."""
-        raise NotImplementedError
+        """The volume on the lowest serving disk that has it mounted; None when there is none."""
+        self._check_disks()
+        known = self._handles.get(volume_id)
+        if known is not None:
+            try:
+                raw = known.reader.record(volume_id)
+            except MapError:
+                raw = None
+            if raw == known.raw:
+                return known
+        return self._search(volume_id)
 
     def read_now(self, volume_id: int, key: int, read_deleted: bool = False) -> ReadNow:
-        """Look a needle up and read its record (up to 256 KiB) if that needs no disk access."""
-        raise NotImplementedError
+        """Look a needle up and read its record, if it is at most `CACHED_READ_BYTES_MAX` long and cached."""
+        # PERF: one map transaction and one preadv for the common case; everything else is out of line.
+        if self._table_version != self._table.version:
+            self._check_disks()
+        handle = self._handles.get(volume_id)
+        if handle is None:
+            handle = self._search(volume_id)
+            if handle is None:
+                return _NO_VOLUME
+        try:
+            raw, entry = handle.reader.find(volume_id, key)
+            if raw != handle.raw:
+                handle = self._search(volume_id)
+                if handle is None:
+                    return _NO_VOLUME
+                raw, entry = handle.reader.find(volume_id, key)
+        except MapError:
+            return ReadNow(Found.FORWARD, handle)
+        if raw != handle.raw or handle.files is None:
+            return ReadNow(Found.FORWARD, handle)
+        if entry is None:
+            return ReadNow(Found.MISSING, handle)
+        offset, size = ENTRY.unpack(entry)
+        if size <= 0:
+            if not size:
+                return ReadNow(Found.EMPTY, handle, offset)
+            if not read_deleted or size == DELETED:
+                return ReadNow(Found.DELETED, handle, offset)
+            size = -size
+        length = record_length(size, handle.record.version)
+        record = handle.files.read(handle, offset, length) if length <= CACHED_READ_BYTES_MAX else None
+        if record is None:
+            return ReadNow(Found.FORWARD, handle, offset, size)
+        return ReadNow(Found.RECORD, handle, offset, size, record)
 
     def close(self) -> None:
-        """Close maps and descriptors."""
-        raise NotImplementedError
+        """Close maps and files."""
+        self._closed.set()
+        self._handles.clear()
+        for disk in self._disks:
+            disk.close()
+
+    def _search(self, volume_id: int) -> VolumeHandle | None:
+        """Ask every serving disk, in order."""
+        for disk in self._disks:
+            handle = disk.find_volume(volume_id)
+            if handle is not None:
+                self._handles[volume_id] = handle
+                return handle
+        self._handles.pop(volume_id, None)
+        return None
+
+    def drop_stale_files(self) -> None:
+        """Close files of volumes that were unmounted or replaced; also done every few seconds by itself."""
+        for disk in self._disks:
+            disk.files.drop_stale(disk.raw_record)
+
+    def _keep_house(self) -> None:
+        while not self._closed.wait(_HOUSEKEEPING_S):
+            self._check_disks()
+            self.drop_stale_files()
+
+    def _check_disks(self) -> None:
+        """Open and close maps as the disks' states and workers changed."""
+        version = self._table.version
+        if self._table_version == version:
+            return
+        with self._refreshing:
+            for disk in self._disks:
+                disk.refresh()
+            self._handles.clear()
+            self._table_version = version
+
+
+class _DiskMap:
+    """The map and the open files of one disk while the disk serves."""
+
+    def __init__(self, disk_id: int, row: DiskRow, io: FileIO, open_files_max: int) -> None:
+        self._disk_id = disk_id
+        self._row = row
+        self._epoch: int | None = None
+        self._reader: MapReader | None = None
+        self.files = _OpenFiles(io, open_files_max, f"open-{disk_id}")
+
+    def refresh(self) -> None:
+        """Follow the disk's row: a new worker may have started a new map in the old one's place."""
+        epoch = self._row.epoch if self._row.state in DISK_STATES_THAT_SERVE else None
+        if epoch == self._epoch:
+            return
+        self._close_map()
+        if epoch is not None:
+            try:
+                self._reader = MapReader(self._row.map_path)
+            except MapError as error:
+                _log.error("disk %d: cannot open its map: %s", self._disk_id, error)
+        self._epoch = epoch
+
+    def find_volume(self, volume_id: int) -> VolumeHandle | None:
+        """The volume if it is mounted on this disk and the disk serves."""
+        reader = self._reader
+        raw = None if reader is None else self.raw_record(volume_id)
+        if reader is None or raw is None:
+            return None
+        record = VolumeRecord.decode(raw)
+        usable = VolumeFlag.UNAVAILABLE not in record.flags
+        return VolumeHandle(volume_id, self._disk_id, record, raw, reader, self.files if usable else None)
+
+    def raw_record(self, volume_id: int) -> bytes | None:
+        """The volume's record as it is in the map now."""
+        try:
+            return None if self._reader is None else self._reader.record(volume_id)
+        except MapError:
+            return None
+
+    def close(self) -> None:
+        self._close_map()
+        self.files.close()
+
+    def _close_map(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+class _OpenFile:
+    """A file, the record it was opened for, and whether it was used since the last look."""
+
+    __slots__ = ("file", "raw", "used")
+
+    def __init__(self, raw: bytes, file: File) -> None:
+        self.raw = raw
+        self.file = file
+        self.used = True
+
+
+class _OpenFiles:
+    """`.dat` files of one disk by volume id. Opened by a thread of the disk's own, so that a hung disk holds up no
+    other; used only if it is the very file that the volume's record means; the least used go first (second chance).
+    """
+
+    def __init__(self, io: FileIO, limit: int, name: str) -> None:
+        self._io = io
+        self._limit = limit
+        self._files: dict[int, _OpenFile] = {}
+        self._opening: set[bytes] = set()
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    def read(self, handle: VolumeHandle, offset: int, length: int) -> bytes | bytearray | None:
+        """Cached bytes of the volume's file; None also while it is not open, but then it will be soon."""
+        found = self._files.get(handle.volume_id)
+        if found is None or found.raw != handle.raw:
+            self._start_opening(handle)
+            return None
+        found.used = True
+        return self._io.read_cached(found.file, offset, length)
+
+    def drop_stale(self, current: Callable[[int], bytes | None]) -> None:
+        """Close the files of volumes that are gone or changed: an open file keeps its disk space."""
+        for volume_id, found in list(self._files.items()):
+            if current(volume_id) != found.raw:
+                self._files.pop(volume_id, None)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False)
+        self._files.clear()
+
+    def _start_opening(self, handle: VolumeHandle) -> None:
+        with self._lock:
+            if handle.raw in self._opening:
+                return
+            self._opening.add(handle.raw)
+        self._pool.submit(self._open, handle.volume_id, handle.raw, handle.record)
+
+    def _open(self, volume_id: int, raw: bytes, record: VolumeRecord) -> None:
+        file = None
+        try:
+            file = self._io.open(record.dat_path, writable=False)
+        except OSError as error:
+            _log.info("%s: %s", record.dat_path, error)
+        with self._lock:
+            self._opening.discard(raw)
+            if file is not None and file.inode == record.dat_inode:
+                self._files[volume_id] = _OpenFile(raw, file)
+                self._evict()
+
+    def _evict(self) -> None:
+        while len(self._files) > self._limit:
+            volume_id, oldest = next(iter(self._files.items()))
+            del self._files[volume_id]
+            if oldest.used:
+                oldest.used = False
+                self._files[volume_id] = oldest
