@@ -11,7 +11,7 @@ kind  direction                    content after the kind byte
 ``R`` front → worker               count u16, then per read: request id u32 and one read operation
 ``r`` worker → front               count u16, then per finished read: request id u32, status u8, length u32, payload
 ``C`` caller → worker/supervisor   call id u32, msgpack of one struct of ``volumed.bus.calls``
-``c`` worker/supervisor → caller   call id u32, status u8, msgpack of the result, or of ``WireError``
+``c`` worker/supervisor → caller   call id u32, status u8, msgpack of the result, or of the error triple
 ``E`` worker ↔ supervisor          msgpack of one struct of ``volumed.bus.events``; no answer
 ====  ===========================  ==========================================================================
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 __all__ = [
-    "delete_volume_failed",
     "maintenance",
     "no_such_volume_id",
     "not_implemented",
     "unknown_method",
     "unknown_service",
-    "volume_not_found",
-    "volume_not_on_disk",
 ]
 
 
@@ -37,18 +34,3 @@ def not_implemented(method: str) -> str:
 def no_such_volume_id(volume_id: int) -> str:
     """Status RPCs, section 3.8."""
     return f"not found volume id {volume_id}"
-
-
-def volume_not_found(volume_id: int) -> str:
-    """Marks and batch delete, sections 3.1, 3.12, 3.13."""
-    return f"volume {volume_id} not found"
-
-
-def volume_not_on_disk(volume_id: int) -> str:
-    """Mount, section 3.10."""
-    return f"volume {volume_id} not found on disk"
-
-
-def delete_volume_failed(volume_id: int) -> str:
-    """Section 3.11 step 1."""
-    return f"delete volume {volume_id} not found on disk: volume not found"

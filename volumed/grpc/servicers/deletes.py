@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from volumed.bus import calls
-from volumed.errors import FormatError, VolumedError
+from volumed.errors import FormatError, VolumedError, VolumeNotFound
 from volumed.formats.fileid import parse_batch_file_id
-from volumed.grpc import texts
 from volumed.grpc.node import GrpcNode
 from volumed.wire import volume_server_pb2 as pb
 
@@ -63,5 +62,5 @@ class DeletesServicer:
     def _missing(self, volume_id: int, skip_cookie_check: bool) -> calls.NeedleDeletion:
         if skip_cookie_check:
             address = f"{self._node.config.ip}:{self._node.config.port}"
-            return calls.NeedleDeletion(_FAILED, f"volume {volume_id} not found on {address}")
-        return calls.NeedleDeletion(_NOT_FOUND, texts.volume_not_found(volume_id))
+            return calls.NeedleDeletion(_FAILED, VolumeNotFound.on_server(volume_id, address).text)
+        return calls.NeedleDeletion(_NOT_FOUND, VolumeNotFound.of(volume_id).text)

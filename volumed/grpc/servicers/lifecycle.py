@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from volumed.bus import calls
-from volumed.errors import Code, FormatError, VolumedError, VolumeNotEmpty, VolumeNotFound
+from volumed.errors import FormatError, VolumedError, VolumeNotEmpty, VolumeNotFound
 from volumed.formats.replication import ReplicaPlacement
 from volumed.formats.ttl import parse_ttl
 from volumed.formats.volumename import check_collection, normalize_disk_type
-from volumed.grpc import texts
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import Profile
 from volumed.wire import volume_server_pb2 as pb
@@ -68,7 +67,7 @@ class LifecycleServicer:
             except VolumedError:
                 continue
             return pb.VolumeMountResponse()
-        raise VolumedError(texts.volume_not_on_disk(request.volume_id))
+        raise VolumeNotFound.on_mount(request.volume_id)
 
     def volume_unmount(self, request: pb.VolumeUnmountRequest) -> pb.VolumeUnmountResponse:
         """Close the volume on every disk that holds it; not mounted is fine."""
@@ -102,10 +101,10 @@ class LifecycleServicer:
         return True
 
     def _missing(self, volume_id: int) -> VolumedError:
-        text = texts.delete_volume_failed(volume_id)
+        error = VolumeNotFound.on_delete(volume_id)
         if self._profile.missing_volume_has_code:
-            return VolumedError(text, Code.NOT_FOUND)
-        return VolumedError(text.removesuffix(": volume not found"))
+            return error
+        return VolumedError(error.text.removesuffix(": volume not found"))
 
     def _not_empty(self, error: VolumeNotEmpty) -> VolumedError:
         return error if self._profile.not_empty_names_volume else VolumedError("volume not empty")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from volumed.bus import calls
-from volumed.errors import VolumedError
-from volumed.grpc import texts
+from volumed.errors import VolumeNotFound
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import Profile
 from volumed.wire import volume_server_pb2 as pb
@@ -41,7 +40,7 @@ class MarksServicer:
     def _look_up(self, volume_id: int) -> tuple[int, calls.VolumeStatusView]:
         disk_id = self._node.disk_of(volume_id)
         if disk_id is None:
-            raise VolumedError(texts.volume_not_found(volume_id))
+            raise VolumeNotFound.of(volume_id)
         return disk_id, self._node.worker(disk_id, calls.VolumeStatus(volume_id))
 
     def _tell_master(self, volume_id: int, disk_id: int, status: calls.VolumeStatusView, *, is_readonly: bool) -> None:
