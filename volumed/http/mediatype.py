@@ -17,9 +17,10 @@ _TOKEN = r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+"
 _SPECIAL = r'[()<>@,;:\\"/\[\]?=]'
 _TYPE = re.compile(rf"{_TOKEN}(?:/{_TOKEN})?")
 _PARAMETER = re.compile(
-    rf"[{_SPACE}]*;[{_SPACE}]*({_TOKEN})[{_SPACE}]*=[{_SPACE}]*"
+    rf"[{_SPACE}]*+;[{_SPACE}]*+({_TOKEN}+)[{_SPACE}]*+=[{_SPACE}]*+"
     rf'(?:({_TOKEN})|"((?:\\{_SPECIAL}|[^"\r\n])*+)")'
 )
+_END = re.compile(rf"[{_SPACE}]*+;?[{_SPACE}]*+")
 _ESCAPED = re.compile(rf"\\({_SPECIAL})")
 _CHARSETS = frozenset({"us-ascii", "utf-8"})
 
@@ -40,7 +41,7 @@ def parse_media_type(text: str) -> tuple[str, Mapping[str, str]]:
     parameters: dict[str, str] = {}
     pieces: _Pieces = {}
     position = len(base)
-    while text[position:].strip(_SPACE) not in ("", ";"):
+    while not _END.fullmatch(text, position):
         match = _PARAMETER.match(text, position)
         if not match:
             raise FormatError("mime: invalid media parameter")

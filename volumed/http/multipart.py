@@ -24,9 +24,11 @@ FIELDS = frozenset({"ts", "ttl", "cm"})
 _PARTS_MAX = 1000
 _FIELD_BYTES_MAX = 1024
 _PART_HEADERS_MAX = 10_000
-_PART_HEADER_BYTES_MAX = 1 << 20
+_PART_HEADER_BYTES_MAX = 64 << 10
 _LINE_BYTES_MAX = 4096
 """Longest line before and between parts."""
+_FALSE_BOUNDARIES_MAX = 100_000
+"""Boundaries inside data, followed by other text."""
 _WINDOW_BYTES = 256 << 10
 
 _HEADER_NAME = re.compile(rb"[!#$%&'*+\-.0-9A-Z^_`a-z|~ ]+")
@@ -197,19 +199,34 @@ class _Scanner:
 
     def _find_end(self, start: int) -> int | None:
         """Where the part that starts here ends; None when its boundary never comes."""
-        opens = self._body[start : start + len(self._boundary)] == self._boundary
-        if opens and self._ends_at(start, self._boundary):
-            return start
-        delimiter = self._newline + self._boundary
-        found = _find(self._body, delimiter, start)
-        # COMPAT: a boundary followed by other text is data.
-        while found >= 0 and not self._ends_at(found, delimiter):
-            found = _find(self._body, delimiter, found + len(delimiter))
-        return found if found >= 0 else None
+        if self._body[start : start + len(self._boundary)] == self._boundary:
+            after = start + len(self._boundary)
+            if _closes_part(bytes(self._body[after : after + 2])):
+                return start
+        return _find_boundary(self._body, self._newline + self._boundary, start)
 
-    def _ends_at(self, at: int, delimiter: bytes) -> bool:
-        after = bytes(self._body[at + len(delimiter) : at + len(delimiter) + 2])
-        return after[:1] in _AFTER_BOUNDARY or after == b"--"
+
+def _closes_part(after: bytes) -> bool:
+    """COMPAT: a boundary followed by anything else is data. `after` holds up to two bytes."""
+    return after[:1] in _AFTER_BOUNDARY or after == b"--"
+
+
+def _find_boundary(body: memoryview, delimiter: bytes, start: int) -> int | None:
+    """Position of the first delimiter that closes a part; copies no more than a window at a time."""
+    overlap = len(delimiter) + 1
+    refused = 0
+    for at in range(start, len(body), _WINDOW_BYTES):
+        window = bytes(body[at : at + _WINDOW_BYTES + overlap])
+        found = window.find(delimiter)
+        while 0 <= found < _WINDOW_BYTES:
+            behind = found + len(delimiter)
+            if _closes_part(window[behind : behind + 2]):
+                return at + found
+            refused += 1
+            if refused > _FALSE_BOUNDARIES_MAX:
+                raise _Malformed("multipart: message too large")
+            found = window.find(delimiter, behind)
+    return None
 
 
 def _parse_headers(block: bytes) -> dict[bytes, bytes]:
@@ -243,13 +260,3 @@ def _unfold(lines: list[bytes]) -> Iterator[bytes]:
         current = line
     if current:
         yield current
-
-
-def _find(body: memoryview, delimiter: bytes, start: int) -> int:
-    """As `bytes.find`, without copying more than a window at a time."""
-    overlap = len(delimiter) - 1
-    for at in range(start, len(body), _WINDOW_BYTES):
-        found = bytes(body[at : at + _WINDOW_BYTES + overlap]).find(delimiter)
-        if found >= 0:
-            return at + found
-    return -1

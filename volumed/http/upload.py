@@ -35,6 +35,7 @@ from volumed.http.sniff import sniff
 __all__ = ["ParsedUpload", "UploadForm", "parse_upload", "parse_upload_form", "upload_result"]
 
 _FORM_BODY_BYTES_MAX = 10 << 20
+_FORM_FIELDS_MAX = 100_000
 _FIELD_LENGTH_MAX = 255
 _U32_MASK = 0xFFFF_FFFF
 _U64_MAX = (1 << 64) - 1
@@ -132,9 +133,10 @@ def parse_upload_form(request: Request, body: Buffer) -> UploadForm:
     consumed = bool(content_type) and parse_media_type(go_text(content_type))[0] == _URLENCODED
     fields: Form = {}
     if consumed:
-        if len(body) > _FORM_BODY_BYTES_MAX:
+        encoded = bytes(body[: _FORM_BODY_BYTES_MAX + 1])
+        if len(encoded) > _FORM_BODY_BYTES_MAX or encoded.count(b"&") >= _FORM_FIELDS_MAX:
             raise FormatError("http: POST too large")
-        fields = parse_form(bytes(body))
+        fields = parse_form(encoded)
     query = parse_form(request.query_string) if request.query_string else {}
     return UploadForm(query, {**query, **fields} if fields else query, consumed)
 
