@@ -1,0 +1,37 @@
+"""The supervising process: from the command line to the exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from supervisor.notify import Notifier
+from supervisor.runtime_dir import RuntimeDir
+from supervisor.sockets import NodeSockets, PortUnavailable
+from supervisor.supervisor import EXIT_FATAL, PROGRAMS, Programs, Supervisor
+from volumed.config.build import build_node_config
+from volumed.config.disks import ConfigError
+from volumed.config.flags import CommandLine
+from volumed.errors import VolumedError
+from volumed.logs import configure_logging
+
+__all__ = ["run_node"]
+
+_log = logging.getLogger(__name__)
+
+
+def run_node(line: CommandLine, programs: Programs = PROGRAMS) -> int:
+    """Run the node until it is stopped. Whatever it cannot start with ends it with status 255 and one line."""
+    configure_logging("supervisor", line.number("v"))
+    runtime_dir = RuntimeDir(os.environ)
+    try:
+        config = build_node_config(line, runtime_dir.path, os.environ)
+        for name in line.ineffective():
+            _log.warning("-%s has no effect in this build", name)
+        return Supervisor(config, NodeSockets(config), Notifier(), programs).run()
+    except (ConfigError, PortUnavailable, VolumedError) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FATAL
+    finally:
+        runtime_dir.remove()

@@ -1,0 +1,183 @@
+"""The gRPC side of the heartbeat and the calls to masters (docs/spec/grpc.md 2, 3.12, 3.32).
+
+One thread looks for a master, then keeps a stream to one; it decides nothing about the messages. What comes from the
+stream is posted to the loop, which owns the session and puts its messages into the stream's outbox. grpcio is imported
+on that thread, after the children were started.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from supervisor.route import DuplicateDirectories, MasterRoute
+from volumed.config.address import grpc_address, http_address
+
+__all__ = ["MasterLink", "MasterStream", "StreamHandler", "channel_options"]
+
+_log = logging.getLogger(__name__)
+
+_ROUND_PAUSE_S = 1.79
+_CONFIGURATION_TIMEOUT_S = 5.0
+_MESSAGE_BYTES_MAX = 1 << 30
+
+
+def channel_options() -> list[tuple[str, int]]:
+    """Client channel options of section 7.1."""
+    return [
+        ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+        ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.lookahead_bytes", 16 << 20),
+        ("grpc.enable_retries", 0),
+    ]
+
+
+class MasterStream:
+    """One heartbeat stream as the loop sees it."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.call: Any = None
+        self.redirect = ""
+        self.duplicate = False
+        self._outbox: SimpleQueue[Any] = SimpleQueue()
+
+    def send(self, messages: list[Any]) -> None:
+        """Queue messages; never blocks."""
+        for message in messages:
+            self._outbox.put(message)
+
+    def finish(self) -> None:
+        """Half-close after what is queued."""
+        self._outbox.put(None)
+
+    def redirect_to(self, leader: str) -> None:
+        """End the stream and go to another master."""
+        self.redirect = leader
+        self.call.cancel()
+
+    def refuse_duplicate(self) -> None:
+        """End the stream because another server announces the same directories."""
+        self.duplicate = True
+        self.call.cancel()
+
+    def outgoing(self) -> Iterator[Any]:
+        """Messages for grpcio, in order; ends after `finish`."""
+        while (message := self._outbox.get()) is not None:
+            yield message
+
+
+class StreamHandler(Protocol):
+    """What the loop does with a stream; every method is called on the link's thread and must only post."""
+
+    def found_master(self, address: str) -> None: ...
+    def opened(self, stream: MasterStream) -> None: ...
+    def received(self, stream: MasterStream, response: Any) -> None: ...
+    def closed(self, stream: MasterStream) -> None: ...
+    def duplicate_directories(self) -> None: ...
+
+
+class MasterLink:
+    """Finds a master, then streams to one until told to stop."""
+
+    def __init__(self, seeds: tuple[str, ...], handler: StreamHandler) -> None:
+        self._seeds = seeds
+        self._handler = handler
+        self._may_stream = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="master", daemon=True)
+
+    def start(self) -> None:
+        """Start to look for a master."""
+        self._thread.start()
+
+    def allow_streaming(self) -> None:
+        """The ports are open: the heartbeat may start."""
+        self._may_stream.set()
+
+    def stop(self) -> None:
+        """Open no further stream."""
+        self._stopping.set()
+        self._may_stream.set()
+
+    def _run(self) -> None:
+        address = self._find_master()
+        if not address:
+            return
+        self._handler.found_master(address)
+        self._may_stream.wait()
+        route = MasterRoute(self._seeds)
+        try:
+            while True:
+                attempt = route.next()
+                if self._stopping.wait(attempt.delay_s):
+                    return
+                self._report(route, self._stream(attempt.target))
+        except DuplicateDirectories:
+            _log.error("another server keeps announcing the directories of this node")
+            self._handler.duplicate_directories()
+
+    @staticmethod
+    def _report(route: MasterRoute, stream: MasterStream) -> None:
+        if stream.duplicate:
+            route.refused_as_duplicate()
+        elif stream.redirect:
+            route.redirected(stream.redirect)
+        else:
+            route.failed()
+
+    def _find_master(self) -> str:
+        """The first seed that answers; seeds are tried in turn for ever. Empty when stopped."""
+        while True:
+            for seed in self._seeds:
+                if self._stopping.is_set():
+                    return ""
+                error = _ask_configuration(seed)
+                if not error:
+                    return seed
+                _log.warning("master %s: %s", seed, error)
+            if self._stopping.wait(_ROUND_PAUSE_S):
+                return ""
+
+    def _stream(self, target: str) -> MasterStream:
+        """Serve one stream to its end."""
+        import grpc
+
+        from volumed.wire.master_pb2_grpc import SeaweedStub
+
+        stream = MasterStream(target)
+        with grpc.insecure_channel(grpc_address(target), options=channel_options()) as channel:
+            stream.call = SeaweedStub(channel).SendHeartbeat(stream.outgoing())
+            self._handler.opened(stream)
+            try:
+                for response in stream.call:
+                    self._handler.received(stream, response)
+            except grpc.RpcError as error:
+                if not stream.redirect and not stream.duplicate and not self._stopping.is_set():
+                    _log.warning("heartbeat to %s: %s", http_address(target), error.details())
+            finally:
+                stream.finish()
+                self._handler.closed(stream)
+        return stream
+
+
+def _ask_configuration(seed: str) -> str:
+    """Ask a seed for its configuration; the error, or empty when it answered."""
+    import grpc
+
+    from volumed.wire.master_pb2 import GetMasterConfigurationRequest
+    from volumed.wire.master_pb2_grpc import SeaweedStub
+
+    with grpc.insecure_channel(grpc_address(seed), options=channel_options()) as channel:
+        try:
+            SeaweedStub(channel).GetMasterConfiguration(
+                GetMasterConfigurationRequest(), timeout=_CONFIGURATION_TIMEOUT_S
+            )
+        except grpc.RpcError as error:
+            return str(error.details())
+    return ""

@@ -1,0 +1,189 @@
+"""Single calls to a master on behalf of fronts (docs/spec/grpc.md 2.9, 3.12, 3.32; http.md 3.2)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from supervisor.jobs import Jobs
+from supervisor.master import channel_options
+from volumed.bus import calls
+from volumed.bus.router import Reply
+from volumed.config.address import grpc_address, http_address
+from volumed.errors import ClientError, Code, RetryError, VolumedError
+
+__all__ = ["MasterCalls", "MasterCluster", "unknown_ping_target"]
+
+_TIMEOUT_S = 10.0
+_LEADER_TIMEOUT_S = 5.0
+_CACHED_VOLUMES_MAX = 100_000
+_NOT_LEADER = "Not current leader"
+
+
+class _CachedLookup(NamedTuple):
+    locations: calls.Locations
+    at_s: float
+
+
+class _CallFailed(Exception):
+    """A master answered with an error; the text names the code as the reference's client does."""
+
+
+class MasterCalls:
+    """Calls to the current master. ``current`` gives its address. All methods block."""
+
+    def __init__(self, seeds: Sequence[str], current: Callable[[], str], ip: str, port: int) -> None:
+        self._seeds = tuple(seeds)
+        self._current = current
+        self._ip = ip
+        self._port = port
+        self._lock = threading.Lock()
+        self._channels: dict[str, Any] = {}
+        self._lookups: dict[int, _CachedLookup] = {}
+
+    def lookup(self, request: calls.LookupVolume) -> calls.Locations:
+        """Where a volume is. Only an answer with locations is remembered. Raises `RetryError`."""
+        from volumed.wire.master_pb2 import LookupVolumeRequest
+
+        cached = self._lookups.get(request.volume_id)
+        if cached is not None and time.monotonic() - cached.at_s < request.max_age_s:
+            return cached.locations
+        message = LookupVolumeRequest(volume_or_file_ids=[str(request.volume_id)], collection=request.collection)
+        try:
+            response = self._call(self._current(), "LookupVolume", message)
+        except _CallFailed as error:
+            raise RetryError(str(error)) from None
+        for entry in response.volume_id_locations:
+            if entry.error:
+                raise RetryError(entry.error)
+            if entry.locations:
+                return self._remember(request.volume_id, entry.locations)
+        raise RetryError(f"volume id {request.volume_id} not found")
+
+    def _remember(self, volume_id: int, entries: Sequence[Any]) -> calls.Locations:
+        locations = calls.Locations(
+            [
+                calls.Location(
+                    entry.url, entry.public_url, entry.grpc_port, entry.read_only or entry.read_only_can_delete
+                )
+                for entry in entries
+            ]
+        )
+        if len(self._lookups) >= _CACHED_VOLUMES_MAX:
+            self._lookups.clear()
+        self._lookups[volume_id] = _CachedLookup(locations, time.monotonic())
+        return locations
+
+    def mark_readonly(self, request: calls.MarkReadonlyOnMaster) -> None:
+        """Tell the current master, or, when it says that it is not the leader, the leader. Raises `VolumedError`."""
+        master = self._current()
+        try:
+            self._mark(master, request)
+        except _CallFailed as error:
+            if _NOT_LEADER not in str(error):
+                raise _mark_failed(master, request, error) from None
+        else:
+            return
+        leader = self._find_leader(master)
+        try:
+            self._mark(leader, request)
+        except _CallFailed as error:
+            raise _mark_failed(leader, request, error) from None
+
+    def _mark(self, master: str, request: calls.MarkReadonlyOnMaster) -> None:
+        from volumed.wire.master_pb2 import VolumeMarkReadonlyRequest
+
+        message = VolumeMarkReadonlyRequest(
+            ip=self._ip,
+            port=self._port,
+            volume_id=request.volume_id,
+            collection=request.collection,
+            replica_placement=request.replica_placement,
+            ttl=request.ttl,
+            disk_type=request.disk_type,
+            is_readonly=request.is_readonly,
+        )
+        self._call(master, "VolumeMarkReadonly", message)
+
+    def _find_leader(self, refused_by: str) -> str:
+        """The leader as the first seed that knows one names it."""
+        from volumed.wire.master_pb2 import GetMasterConfigurationRequest
+
+        reason = "no master knows a leader"
+        for seed in self._seeds:
+            try:
+                answer = self._call(seed, "GetMasterConfiguration", GetMasterConfigurationRequest(), _LEADER_TIMEOUT_S)
+            except _CallFailed as error:
+                reason = str(error)
+                continue
+            if answer.leader:
+                return str(answer.leader)
+        raise VolumedError(
+            f"heartbeat master {http_address(refused_by)} rejected mark-readonly and leader lookup failed: {reason}"
+        )
+
+    def ping(self, request: calls.PingMaster) -> calls.PingResult:
+        """Ping a known master. Raises `VolumedError`."""
+        from volumed.wire.master_pb2 import PingRequest
+
+        known = {http_address(address) for address in (*self._seeds, self._current())}
+        if request.target_type != "master" or http_address(request.target) not in known:
+            raise unknown_ping_target(request)
+        start_ns = time.time_ns()
+        try:
+            answer = self._call(request.target, "Ping", PingRequest())
+        except _CallFailed as error:
+            raise VolumedError(f"ping master {request.target}: {error}") from None
+        return calls.PingResult(start_ns, answer.start_time_ns, time.time_ns())
+
+    def _call(self, address: str, method: str, message: Any, timeout_s: float = _TIMEOUT_S) -> Any:
+        import grpc
+
+        from volumed.wire.master_pb2_grpc import SeaweedStub
+
+        target = grpc_address(address)
+        with self._lock:
+            channel = self._channels.get(target)
+            if channel is None:
+                channel = self._channels[target] = grpc.insecure_channel(target, options=channel_options())
+        try:
+            return getattr(SeaweedStub(channel), method)(message, timeout=timeout_s)
+        except grpc.RpcError as error:
+            # The reference writes codes as `NotFound`, not `NOT_FOUND`.
+            code = error.code().name.title().replace("_", "")
+            raise _CallFailed(f"rpc error: code = {code} desc = {error.details()}") from None
+
+
+def _mark_failed(master: str, request: calls.MarkReadonlyOnMaster, error: _CallFailed) -> VolumedError:
+    # COMPAT: the reference says "read only" of both directions.
+    return VolumedError(
+        f"grpc VolumeMarkReadonly with master {http_address(master)}: "
+        f"set volume {request.volume_id} to read only on master: {error}"
+    )
+
+
+class MasterCluster:
+    """The same calls from the supervisor's loop: done on threads, answered when they are."""
+
+    def __init__(self, master: MasterCalls, jobs: Jobs) -> None:
+        self._master = master
+        self._jobs = jobs
+
+    def look_up(self, request: calls.LookupVolume, reply: Reply) -> None:
+        self._jobs.submit(lambda: self._master.lookup(request), reply.result, reply.error)
+
+    def mark_readonly(self, request: calls.MarkReadonlyOnMaster, reply: Reply) -> None:
+        self._jobs.submit(lambda: self._master.mark_readonly(request), lambda _: reply.result(), reply.error)
+
+    def ping(self, request: calls.PingMaster, reply: Reply) -> None:
+        self._jobs.submit(lambda: self._master.ping(request), reply.result, reply.error)
+
+    def assign(self, _request: calls.AssignFileId, _reply: Reply) -> None:
+        raise ClientError("file ids are assigned by the master")
+
+
+def unknown_ping_target(request: calls.PingMaster) -> VolumedError:
+    """The answer to any target that is no known master."""
+    return VolumedError(f"unknown ping target {request.target} of type {request.target_type}", Code.INVALID_ARGUMENT)

@@ -1,0 +1,216 @@
+"""The node as its workers last described it: disks, volumes, room for new ones.
+
+Everything here is memory of the supervisor's loop; no method waits for a disk. Heartbeat, ``/status`` and placement
+are answered from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from supervisor.disks import BEHAVIOUR, Behaviour
+from volumed.bus import calls, events
+from volumed.config.node import DiskConfig, NodeConfig
+from volumed.errors import NoFreeSpace, VolumeExists
+from volumed.formats.report import VolumeReport
+from volumed.nodetable import DiskState
+
+__all__ = ["Disk", "Node", "VolumeChanges"]
+
+_RESERVATION_LIFE_S = 120.0
+"""A reservation whose owner died is forgotten; longer than the longest allocating call may take."""
+
+
+class VolumeChanges(NamedTuple):
+    """Volumes to announce and to withdraw."""
+
+    mounted: list[VolumeReport]
+    gone: list[VolumeReport]
+
+
+@dataclass
+class Disk:
+    """One disk. ``epoch`` 0 means that no worker was ever started."""
+
+    config: DiskConfig
+    state: DiskState = DiskState.ABSENT
+    epoch: int = 0
+    error: str = ""
+    uuid: str = ""
+    volumes: dict[int, events.VolumeStatistics] = field(default_factory=dict)
+    total_bytes: int = 0
+    free_bytes: int = 0
+    space_low: bool = False
+    volumes_max: int = 0
+    max_file_key: int = 0
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return BEHAVIOUR[self.state]
+
+    @property
+    def slots(self) -> int:
+        """Volumes the master may count on: what is in use while space is low (storage.md 9.2)."""
+        return len(self.volumes) if self.space_low else max(0, self.volumes_max)
+
+    def local_volumes(self) -> int:
+        """Volumes whose data is here."""
+        return sum(not volume.report.remote_storage_name for volume in self.volumes.values())
+
+
+class _Reservation(NamedTuple):
+    disk_id: int
+    expires_at_s: float
+
+
+class Node:
+    """All disks, and what is promised on them."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.disks = [Disk(disk, volumes_max=disk.volumes_max) for disk in config.disks]
+        self._reservations: dict[int, _Reservation] = {}
+
+    def is_current(self, disk_id: int, epoch: int) -> bool:
+        """Whether a message comes from the worker that owns the disk now."""
+        return 0 <= disk_id < len(self.disks) and self.disks[disk_id].epoch == epoch
+
+    def take_report(self, report: events.DiskReport) -> bool:
+        """Take over a worker's report; whether the disk's limits changed."""
+        disk = self.disks[report.disk_id]
+        if report.full:
+            disk.volumes.clear()
+        for volume in report.volumes:
+            disk.volumes[volume.report.id] = volume
+        for volume_id in report.gone:
+            disk.volumes.pop(volume_id, None)
+        limits = disk.slots
+        disk.total_bytes = report.total_bytes
+        disk.free_bytes = report.free_bytes
+        disk.space_low = report.space_low
+        disk.volumes_max = report.volumes_max
+        disk.max_file_key = report.max_file_key
+        return disk.slots != limits
+
+    def take_changes(self, changes: events.VolumesChanged) -> VolumeChanges:
+        """Take over mounts and losses; what the master is to be told about them."""
+        disk = self.disks[changes.disk_id]
+        for volume in changes.mounted:
+            disk.volumes[volume.report.id] = volume
+        for volume in changes.gone:
+            disk.volumes.pop(volume.report.id, None)
+        if not disk.behaviour.reported:
+            return VolumeChanges([], [])
+        return VolumeChanges(
+            [volume.report for volume in changes.mounted if volume.reported],
+            [volume.report for volume in changes.gone],
+        )
+
+    def reports(self) -> Iterator[VolumeReport]:
+        """Every volume the master is told of."""
+        for disk in self.disks:
+            if disk.behaviour.reported:
+                yield from (volume.report for volume in disk.volumes.values() if volume.reported)
+
+    def max_file_key(self) -> int:
+        """Highest needle key of all reported volumes."""
+        return max((disk.max_file_key for disk in self.disks if disk.behaviour.reported), default=0)
+
+    def holds(self, volume_id: int) -> bool:
+        """Whether any disk has the volume mounted, reachable or not."""
+        return any(volume_id in disk.volumes for disk in self.disks)
+
+    def place(self, volume_id: int, disk_type: str, now_s: float) -> int:
+        """Choose and reserve the disk of a new volume (storage.md 9.2); raises `VolumeExists` or `NoFreeSpace`."""
+        self._forget_expired(now_s)
+        if volume_id in self._reservations or self.holds(volume_id):
+            raise VolumeExists.of(volume_id)
+        fitting = [disk for disk in self.disks if disk.config.disk_type == disk_type and self._has_room(disk)]
+        if not fitting:
+            raise NoFreeSpace.for_volume()
+        chosen = min(fitting, key=lambda disk: disk.local_volumes() + self._reserved(disk.config.disk_id))
+        return self._reserve(volume_id, chosen.config.disk_id, now_s)
+
+    def place_on(self, volume_id: int, disk_id: int, now_s: float) -> int:
+        """Reserve a slot of a given disk; raises as `place`."""
+        if self.holds(volume_id):
+            raise VolumeExists.of(volume_id)
+        if not self._has_room(self.disks[disk_id]):
+            raise NoFreeSpace.for_volume()
+        return self._reserve(volume_id, disk_id, now_s)
+
+    def release(self, volume_id: int) -> None:
+        """End a reservation: the volume was created, or will not be."""
+        self._reservations.pop(volume_id, None)
+
+    def _reserve(self, volume_id: int, disk_id: int, now_s: float) -> int:
+        self._reservations[volume_id] = _Reservation(disk_id, now_s + _RESERVATION_LIFE_S)
+        return disk_id
+
+    def _has_room(self, disk: Disk) -> bool:
+        if not disk.behaviour.serves or not disk.behaviour.counted or disk.space_low:
+            return False
+        used = len(disk.volumes) + self._reserved(disk.config.disk_id)
+        return disk.config.volumes_max == 0 or used < disk.volumes_max
+
+    def _reserved(self, disk_id: int) -> int:
+        return sum(reservation.disk_id == disk_id for reservation in self._reservations.values())
+
+    def _forget_expired(self, now_s: float) -> None:
+        expired = [key for key, value in self._reservations.items() if value.expires_at_s <= now_s]
+        for volume_id in expired:
+            del self._reservations[volume_id]
+
+    def status(
+        self, state: calls.ServerState, master: str, started_at_s: float, processes: int
+    ) -> calls.NodeStatusView:
+        """The view that ``/status`` and ``VolumeServerStatus`` show."""
+        return calls.NodeStatusView(
+            disks=[_disk_view(disk) for disk in self.disks],
+            volumes=sorted(
+                (_volume_view(volume) for disk in self.disks for volume in disk.volumes.values()),
+                key=lambda view: (view.id, view.disk_id),
+            ),
+            state=state,
+            master=master,
+            started_at_s=started_at_s,
+            processes=processes,
+        )
+
+
+def _disk_view(disk: Disk) -> calls.DiskStatusView:
+    return calls.DiskStatusView(
+        disk_id=disk.config.disk_id,
+        directory=disk.config.directory,
+        disk_type=disk.config.disk_type,
+        state=disk.state.name.lower(),
+        error=disk.error,
+        total_bytes=disk.total_bytes,
+        free_bytes=disk.free_bytes,
+        volumes_max=disk.volumes_max,
+        volume_count=len(disk.volumes),
+    )
+
+
+def _volume_view(volume: events.VolumeStatistics) -> calls.VolumeView:
+    report = volume.report
+    return calls.VolumeView(
+        id=report.id,
+        collection=report.collection,
+        disk_type=report.disk_type,
+        disk_id=report.disk_id,
+        replica_placement=report.replica_placement,
+        ttl=report.ttl,
+        content_bytes=volume.content_bytes,
+        deleted_byte_count=report.deleted_byte_count,
+        modified_at_second=report.modified_at_second,
+        compact_revision=report.compact_revision,
+        file_count=report.file_count,
+        delete_count=report.delete_count,
+        version=report.version,
+        read_only=report.read_only,
+        read_only_can_delete=report.read_only_can_delete,
+        remote_storage_name=report.remote_storage_name,
+    )

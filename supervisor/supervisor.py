@@ -1,0 +1,350 @@
+"""The order of start and stop (docs/spec/http.md 1, 11).
+
+Start: configuration → ports taken, not open → workers and fronts started → a master found and every disk settled →
+gRPC opens → HTTP opens → heartbeat. Stop: farewell to the master → stopping is announced while requests are still
+served → fronts → workers → runtime directory removed → exit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from functools import cached_property
+from typing import NamedTuple
+
+from supervisor.bus import SupervisorBus
+from supervisor.cluster import ClusterMember
+from supervisor.disk_keeper import DiskKeeper
+from supervisor.disks import PING_INTERVAL_S
+from supervisor.front_keeper import FrontKeeper
+from supervisor.jobs import Jobs
+from supervisor.loop import Loop
+from supervisor.master_calls import MasterCalls, MasterCluster
+from supervisor.node import Node
+from supervisor.notify import Notifier
+from supervisor.processes import ProcessTable, describe_exit
+from supervisor.requests import Cluster, Requests
+from supervisor.shutdown import stop_all
+from supervisor.sockets import NodeSockets
+from supervisor.standalone import IdStore, Standalone
+from supervisor.state import StateFile
+from volumed.bus import calls, events
+from volumed.bus.caller import Caller
+from volumed.config.node import NodeConfig, write_node_config
+from volumed.errors import VolumedError
+from volumed.nodetable import create_node_table
+
+__all__ = ["EXIT_FATAL", "PROGRAMS", "Programs", "Supervisor"]
+
+_log = logging.getLogger(__name__)
+
+EXIT_FATAL = 255
+_EXIT_DUPLICATE = 1
+
+_FRONT_PROBE_S = 0.01
+_FRONT_STOP_LIMIT_S = 330.0
+"""Active requests get up to 5 minutes (http.md 11); the fronts themselves hold to their shorter limits."""
+_WORKER_STOP_LIMIT_S = 30.0
+_RESCAN_TIMEOUT_S = 600.0
+_CLUSTER_THREADS = 8
+_FRONT_ROWS_SPARE = 4
+
+
+class Programs(NamedTuple):
+    """Modules that the children run; tests replace them."""
+
+    worker: str = "workers"
+    http: str = "volumed.http.front"
+    grpc: str = "volumed.grpc.front"
+
+
+PROGRAMS = Programs()
+
+
+class Supervisor:
+    """One run of the node, from taken ports to the exit status."""
+
+    def __init__(
+        self, config: NodeConfig, sockets: NodeSockets, notifier: Notifier, programs: Programs = PROGRAMS
+    ) -> None:
+        self._config = config
+        self._sockets = sockets
+        self._notifier = notifier
+        self._started_at_s = time.time()
+        self._loop = Loop()
+        self._processes = ProcessTable(self._loop)
+        self._node = Node(config)
+        self._state = StateFile(config.disks[0].idx_directory)
+        self._table = create_node_table(
+            config.node_table_path(), len(config.disks), 2 * config.http_fronts + _FRONT_ROWS_SPARE
+        )
+        node_json = write_node_config(config)
+        self._file_jobs = Jobs(self._loop, "state", threads=1)
+        self._cluster_jobs = Jobs(self._loop, "cluster", threads=_CLUSTER_THREADS)
+        self._member: ClusterMember | None = None
+        self._standalone: Standalone | None = None
+        self._requests = Requests(self, self._node, self._state, self._file_jobs, self._make_cluster())
+        self._bus = SupervisorBus(self._loop, config.supervisor_endpoint(), self._on_event, self._requests.handle)
+        self._keepers = [
+            DiskKeeper(disk, self._table, self._loop, self._processes, (programs.worker, node_json), self._disk_changed)
+            for disk in self._node.disks
+        ]
+        self._http = FrontKeeper(
+            "http fronts",
+            (programs.http, node_json),
+            self._loop,
+            self._processes,
+            sockets.inherited(),
+            self._http_ended,
+        )
+        self._grpc = FrontKeeper(
+            "grpc front",
+            (programs.grpc, node_json),
+            self._loop,
+            self._processes,
+            {},
+            self._front_ended,
+            self._grpc_ready,
+        )
+        self._state_loaded = False
+        self._opening = False
+        self._ready = False
+        self._stopping = False
+        self._refresh_planned = False
+        self._exit_status = 0
+
+    def _make_cluster(self) -> Cluster:
+        config = self._config
+        if config.standalone:
+            ids = IdStore(config.state_dir, config.disks[0].directory)
+            self._standalone = Standalone(config, self._node, ids, self._cluster_jobs, self._caller)
+            return self._standalone
+        member = ClusterMember(
+            config,
+            self._loop,
+            self._node,
+            lambda: self._state.current,
+            self._open_when_settled,
+            self._tell_options,
+            lambda: self._stop(_EXIT_DUPLICATE),
+        )
+        self._member = member
+        master = MasterCalls(config.masters, lambda: member.current_master, config.ip, config.port)
+        return MasterCluster(master, self._cluster_jobs)
+
+    @cached_property
+    def _caller(self) -> Caller:
+        return Caller()
+
+    def run(self) -> int:
+        """Serve until stopped; the exit status."""
+        self._loop.on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP), self._on_signal)
+        for keeper in self._keepers:
+            keeper.start()
+        self._http.start()
+        self._grpc.start()
+        self._file_jobs.submit(self._state.load, self._state_is_loaded, self._state_unreadable)
+        if self._member is not None:
+            self._member.start()
+        self._loop.call_later(PING_INTERVAL_S, self._tick)
+        self._loop.run()
+        self._bus.close()
+        self._table.close()
+        self._sockets.close()
+        return self._exit_status
+
+    # --- start
+
+    def _state_is_loaded(self, _: None) -> None:
+        self._state_loaded = True
+        self._open_when_settled()
+
+    def _state_unreadable(self, error: VolumedError) -> None:
+        self._fatal(error.text)
+
+    def _open_when_settled(self) -> None:
+        """Open the gRPC port once a master is known and no disk is worth waiting for."""
+        if self._opening or self._stopping or not self._state_loaded:
+            return
+        if self._member is not None and not self._member.found:
+            return
+        if all(disk.behaviour.settled for disk in self._node.disks):
+            self._opening = True
+            self._grpc.open_port()
+
+    def _grpc_ready(self) -> None:
+        """gRPC takes calls: open HTTP, whose first answer promises that."""
+        if not self._ready and not self._stopping:
+            self._sockets.allow_listening()
+            self._http.open_port()
+            if self._member is not None:
+                self._member.ports_opened()
+            self._await_http()
+
+    def _await_http(self) -> None:
+        if self._stopping:
+            return
+        if not any(self._table.live_fronts()):
+            self._loop.call_later(_FRONT_PROBE_S, self._await_http)
+            return
+        self._ready = True
+        serving = sum(disk.behaviour.serves for disk in self._node.disks)
+        status = f"{serving} of {len(self._node.disks)} disks serve on {self._config.node_id}"
+        _log.info("volumed %s ready: %s", self._config.node_id, status)
+        self._notifier.ready(status)
+        if self._config.standalone:
+            self._greet()
+
+    def _greet(self) -> None:
+        """Tell a newcomer how to store and fetch a file."""
+        url = f"http://{self._config.node_id}"
+        lines = (
+            f"volumed is ready on {url}; store a file and fetch it again:",
+            f"""  fid=$(curl -s {url}/dir/assign | sed 's/.*"fid":"\\([^"]*\\)".*/\\1/'); """
+            f"curl -F file=@README.md {url}/$fid",
+            f"  curl {url}/$fid",
+        )
+        os.write(1, ("\n".join(lines) + "\n").encode())
+
+    def _http_ended(self, status: int) -> None:
+        for row in self._table.fronts:
+            row.clear()
+        self._front_ended(status)
+
+    def _front_ended(self, status: int) -> None:
+        """A front that cannot even start once is a configuration error, not something to try for ever."""
+        if not self._ready:
+            self._fatal(f"a front could not start: {describe_exit(status)}")
+
+    # --- events and calls
+
+    def _on_event(self, event: events.WorkerEvent, identity: bytes) -> None:
+        if not self._node.is_current(event.disk_id, event.epoch):
+            return
+        keeper = self._keepers[event.disk_id]
+        if keeper.identity is None:
+            keeper.identity = identity
+            self._bus.send_event(identity, self._options())
+        match event:
+            case events.DiskReport():
+                limits_changed = self._node.take_report(event)
+                if limits_changed:
+                    self._plan_refresh()
+                self._volumes_changed()
+            case events.VolumesChanged():
+                changes = self._node.take_changes(event)
+                if self._member is not None:
+                    self._member.tell_changes(changes)
+                self._volumes_changed()
+            case events.DiskReady():
+                keeper.opened(event)
+            case events.DiskFailed():
+                keeper.failed(event)
+            case events.Pong():
+                keeper.answered(event)
+
+    def _volumes_changed(self) -> None:
+        if self._standalone is not None:
+            self._standalone.node_changed()
+
+    def _disk_changed(self) -> None:
+        self._volumes_changed()
+        self._plan_refresh()
+        self._open_when_settled()
+
+    def _plan_refresh(self) -> None:
+        """One heartbeat for all that happens in this turn of the loop: a worker that is restarted at once never leaves
+        the master's view."""
+        if self._member is not None and not self._refresh_planned:
+            self._refresh_planned = True
+            self._loop.post(self._refresh)
+
+    def _refresh(self) -> None:
+        self._refresh_planned = False
+        if self._member is not None:
+            self._member.refresh()
+
+    def _options(self) -> events.NodeOptions:
+        if self._member is not None:
+            return self._member.options
+        return events.NodeOptions(self._config.volume_size_limit_bytes, self._config.preallocate)
+
+    def _tell_options(self) -> None:
+        for keeper in self._keepers:
+            if keeper.identity is not None:
+                self._bus.send_event(keeper.identity, self._options())
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        for keeper in self._keepers:
+            ping = keeper.tick(now_s)
+            if ping is not None and keeper.identity is not None:
+                self._bus.send_event(keeper.identity, ping)
+        self._loop.call_later(PING_INTERVAL_S, self._tick)
+
+    def status(self) -> calls.NodeStatusView:
+        """For ``/status``."""
+        master = self._member.current_master if self._member is not None else ""
+        return self._node.status(self._state.current, master, self._started_at_s, len(self._processes) + 1)
+
+    def leave_cluster(self) -> None:
+        """Deregister, go on serving (grpc.md 3.27)."""
+        self._table.set_left_cluster()
+        if self._member is not None and not self._member.left:
+            _log.info("leaving the cluster")
+            self._member.leave(lambda: None)
+
+    # --- stop
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if number is signal.SIGHUP:
+            self._reload()
+        elif not self._stopping:
+            _log.info("%s: stopping", number.name)
+            self._stop(0, self._config.pre_stop_s if self._ready else 0.0)
+
+    def _reload(self) -> None:
+        if self._stopping:
+            return
+        _log.info("reloading")
+        self._http.signal(signal.SIGHUP)
+        for disk in self._node.disks:
+            if disk.behaviour.serves:
+                self._rescan(self._config.worker_endpoint(disk.config.disk_id, disk.epoch))
+
+    def _rescan(self, endpoint: str) -> None:
+        self._cluster_jobs.submit(
+            lambda: self._caller.call(endpoint, calls.RescanDisk(), _RESCAN_TIMEOUT_S),
+            lambda _: None,
+            lambda error: _log.warning("rescan: %s", error.text),
+        )
+
+    def _fatal(self, text: str) -> None:
+        _log.error("%s", text)
+        self._stop(EXIT_FATAL)
+
+    def _stop(self, status: int, pre_stop_s: float = 0.0) -> None:
+        """Graceful stop; a second call changes nothing."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._exit_status = status
+        self._notifier.stopping()
+
+        def announced() -> None:
+            self._table.set_stopping()
+            self._loop.call_later(pre_stop_s, self._stop_fronts)
+
+        if self._member is not None and not self._member.left:
+            self._member.leave(announced)
+        else:
+            announced()
+
+    def _stop_fronts(self) -> None:
+        fronts = (self._http, self._grpc)
+        stop_all(fronts, _FRONT_STOP_LIMIT_S, self._loop, self._processes, self._stop_workers)
+
+    def _stop_workers(self) -> None:
+        stop_all(self._keepers, _WORKER_STOP_LIMIT_S, self._loop, self._processes, self._loop.stop)
