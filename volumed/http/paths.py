@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
 from volumed.errors import FormatError
@@ -27,8 +27,7 @@ _VALID_ENCODED = re.compile(rb"[A-Za-z0-9\-_.~!$&'()*+,;=:@\[\]/%]*")
 _DEFAULT_SAFE = "$&+,/:;=@~"
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedPath:
+class ParsedPath(NamedTuple):
     """The parts of a store path as text; `ext` starts with its dot."""
 
     vid_text: str

@@ -69,7 +69,8 @@ class _Matcher:
 _FIRST = _Matcher(_SIGNATURES)
 _SECOND = _Matcher(_SIGNATURES_AFTER_MP4)
 _FIRST_BYTES = frozenset(b"%c" % byte for byte in b"\t\n\f\r <%\xFE\xFF\xEF\x00BGR\x89FIOM\x1AtwP\x1F")
-_BINARY_BYTE = re.compile(rb"[\x00-\x08\x0B\x0E-\x1A\x1C-\x1F]")
+_TEXT_CONTROLS = b"\t\n\f\r\x1B"
+_BINARY_BYTES = bytes(byte for byte in range(0x20) if byte not in _TEXT_CONTROLS)
 
 
 def sniff(body: Buffer) -> bytes:
@@ -80,7 +81,8 @@ def sniff(body: Buffer) -> bytes:
         kind = _FIRST.find(head) or _sniff_mp4(head) or _SECOND.find(head)
         if kind:
             return kind
-    return _BINARY if _BINARY_BYTE.search(head) else _TEXT
+    # PERF: a copy without the bytes in question is faster than a search for them.
+    return _TEXT if len(head.translate(None, _BINARY_BYTES)) == len(head) else _BINARY
 
 
 def _sniff_mp4(head: bytes) -> bytes:
