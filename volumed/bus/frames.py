@@ -25,6 +25,7 @@ that had them is gone.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -66,6 +67,8 @@ __all__ = [
     "pack_call",
     "pack_call_reply",
     "pack_delete",
+    "pack_event",
+    "pack_hello",
     "pack_put",
     "pack_put_shared",
     "pack_read",
@@ -75,6 +78,7 @@ __all__ = [
     "pack_store_reply",
     "parse_call",
     "parse_call_reply",
+    "parse_hello",
     "parse_read_batch",
     "parse_read_replies",
     "parse_store_batch",
@@ -174,13 +178,26 @@ def decode_error(payload: bytes | memoryview) -> VolumedError:
     return VolumedError.from_wire(*msgspec.msgpack.decode(payload))
 
 
+def pack_hello(pool_path: str) -> bytes:
+    """First frame on a new socket: where the sender's body pool is."""
+    return bytes((HELLO,)) + os.fsencode(pool_path)
+
+
+def parse_hello(frame: memoryview) -> str:
+    """The pool path of a hello frame."""
+    return os.fsdecode(bytes(frame[1:]))
+
+
+def pack_event(event: msgspec.Struct) -> bytes:
+    """One event; the receiver decodes ``frame[1:]`` by its union of ``volumed.bus.events``."""
+    return bytes((EVENT,)) + msgspec.msgpack.encode(event)
+
+
 def pack_put(
     volume_id: int, generation: int, cookie: int, key: int, checksum: int, body: bytes, flags: int = 0
 ) -> bytes:
     """One put with its body inline."""
-    return (
-        _STORE_OP.pack(STORE_PUT, flags, 0, volume_id, generation, cookie, key, checksum, len(body)) + body
-    )
+    return _STORE_OP.pack(STORE_PUT, flags, 0, volume_id, generation, cookie, key, checksum, len(body)) + body
 
 
 def pack_put_shared(
@@ -194,15 +211,11 @@ def pack_put_shared(
     flags: int = 0,
 ) -> bytes:
     """One put whose body of ``size`` bytes lies at ``shared_at`` of the sender's body pool."""
-    head = _STORE_OP.pack(
-        STORE_PUT_SHARED, flags, 0, volume_id, generation, cookie, key, checksum, size
-    )
+    head = _STORE_OP.pack(STORE_PUT_SHARED, flags, 0, volume_id, generation, cookie, key, checksum, size)
     return head + _SHARED_AT.pack(shared_at)
 
 
-def pack_delete(
-    volume_id: int, generation: int, cookie: int, key: int, checksum: int, flags: int = 0
-) -> bytes:
+def pack_delete(volume_id: int, generation: int, cookie: int, key: int, checksum: int, flags: int = 0) -> bytes:
     """One delete; ``cookie`` and ``checksum`` go into the tombstone record (storage.md 3.5)."""
     return _STORE_OP.pack(STORE_DELETE, flags, 0, volume_id, generation, cookie, key, checksum, 0)
 
@@ -230,9 +243,7 @@ def parse_store_batch(frame: memoryview) -> tuple[int, list[StoreOperation]]:
                 (shared_at,) = _SHARED_AT.unpack_from(frame, at)
                 at += _SHARED_AT.size
             operations.append(
-                StoreOperation(
-                    kind, flags, volume, generation, cookie, key, checksum, size, body, shared_at
-                )
+                StoreOperation(kind, flags, volume, generation, cookie, key, checksum, size, body, shared_at)
             )
     except struct.error as error:
         raise FrameError("store batch ends early") from error
@@ -295,9 +306,9 @@ def parse_read_batch(frame: memoryview) -> list[ReadOperation]:
         raise FrameError("read batch ends early") from error
 
 
-def pack_read_replies(replies: Sequence[tuple[int, int, bytes]]) -> bytes:
+def pack_read_replies(replies: Sequence[tuple[int, int, bytes | bytearray]]) -> bytes:
     """Reply frame for finished reads: (request id, status, payload) each."""
-    parts = [_READ_HEAD.pack(READ_REPLY, len(replies))]
+    parts: list[bytes | bytearray] = [_READ_HEAD.pack(READ_REPLY, len(replies))]
     for request_id, status, payload in replies:
         parts.append(_READ_RESULT.pack(request_id, status, len(payload)))
         parts.append(payload)

@@ -1,0 +1,51 @@
+"""Shared bodies: the pools of the fronts as the worker sees them (``volumed.bus.bodypool``)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+
+from volumed.bus.bodypool import PoolReader
+from volumed.bus.frames import STORE_PUT, STORE_PUT_SHARED, FrameError, StoreOperation
+
+__all__ = ["SharedBodies"]
+
+_log = logging.getLogger(__name__)
+
+
+class SharedBodies:
+    """Maps each front's pool once, by the front's identity on the bus."""
+
+    def __init__(self) -> None:
+        self._pools: dict[bytes, PoolReader] = {}
+
+    def introduce(self, identity: bytes, path: str) -> None:
+        """A front told where its pool is."""
+        try:
+            self._pools[identity] = PoolReader(path)
+        except OSError as error:
+            _log.error("cannot map the body pool %s: %s", path, error)
+
+    def resolve(self, identity: bytes, operations: list[StoreOperation]) -> Sequence[StoreOperation]:
+        """The operations with all bodies at hand. Raises `FrameError`."""
+        for index, operation in enumerate(operations):
+            if operation.kind == STORE_PUT_SHARED:
+                pool = self._pools.get(identity)
+                if pool is None:
+                    raise FrameError("a shared body came from a front whose pool is not known")
+                body = pool.view(operation.shared_at, operation.size)
+                operations[index] = operation._replace(kind=STORE_PUT, body=body)
+        return operations
+
+    def forget_gone(self) -> None:
+        """Unmap the pools whose files were removed: their fronts have ended."""
+        for identity, pool in list(self._pools.items()):
+            if not os.path.exists(pool.path):
+                self._pools.pop(identity).close()
+
+    def close(self) -> None:
+        """Unmap all."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()

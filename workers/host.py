@@ -1,0 +1,100 @@
+"""The seam between the worker's shell (loop, sockets, threads, batching) and what it hosts.
+
+The shell moves frames and knows that operations belong to shards named by a number; what a shard is, only the host
+knows. Volumes are one kind of host (``workers.volumes``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Any, Protocol, TypeVar
+
+from volumed.bus.events import SupervisorEvent, WorkerEvent
+from volumed.bus.frames import ReadOperation, StoreOperation, StoreResult
+from volumed.bus.router import Reply
+from volumed.errors import DiskError
+
+__all__ = ["Flush", "ShardHost", "Shell", "StoreBatch", "StoreDone"]
+
+T = TypeVar("T")
+
+StoreDone = Callable[[Sequence[StoreResult]], None]
+"""Takes the results of some operations, in their order."""
+
+
+class Flush(Protocol):
+    """Files of one shard that must reach the disk before some operations of a batch may be answered."""
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """Indexes of those operations in the batch."""
+
+    def run(self) -> None:
+        """Wait for the disk, on the sync thread. Raises `DiskError`."""
+
+
+class StoreBatch(Protocol):
+    """Outcome of a batch."""
+
+    @property
+    def results(self) -> Sequence[StoreResult]: ...
+
+    @property
+    def flushes(self) -> Sequence[Flush]: ...
+
+
+class Shell(Protocol):
+    """What a host may ask of the shell. All on the loop thread."""
+
+    def store(self, operations: Sequence[StoreOperation], done: StoreDone) -> None:
+        """Apply operations with the next batch."""
+
+    def after_flush(self, action: Callable[[], None]) -> None:
+        """Call ``action`` when the next flush has finished."""
+
+    def in_background(
+        self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]
+    ) -> None:
+        """Run ``work`` on a task thread, then ``done`` with its result, or ``failed``, on the loop thread: so
+        whatever takes long prepares aside, and only the loop thread changes a shard."""
+
+    def publish(self, event: WorkerEvent) -> None:
+        """Tell the supervisor."""
+
+
+class ShardHost(Protocol):
+    """The shards of one disk. Everything except `read` is called on the loop thread."""
+
+    requests: UnionType
+    """The calls that `call` takes."""
+
+    def store(self, operations: Sequence[StoreOperation]) -> StoreBatch:
+        """Apply a batch. An exception means that memory and disk may differ: the process ends."""
+
+    def is_flushing(self, shard: int) -> bool:
+        """Whether operations on the shard must wait."""
+
+    def finish_flush(self, flush: Any, error: DiskError | None) -> DiskError | None:
+        """End a flush; the error to answer its operations with, None = their results stand."""
+
+    def read_now(self, operation: ReadOperation) -> bytes | bytearray | None:
+        """The payload if it is to be had without waiting for the disk, else None."""
+
+    def read(self, operation: ReadOperation) -> bytes:
+        """The payload. Any thread; may wait for the disk. Raises `VolumedError`."""
+
+    def call(self, request: Any, reply: Reply) -> None:
+        """Serve a call, now or later. Raises `VolumedError`."""
+
+    def take_event(self, event: SupervisorEvent) -> None:
+        """Something the supervisor told."""
+
+    def introduce(self) -> None:
+        """Tell the supervisor everything, then that the disk is ready."""
+
+    def tick(self) -> None:
+        """Once a second."""
+
+    def close(self) -> None:
+        """Make everything durable and let go of the disk."""

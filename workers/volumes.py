@@ -1,0 +1,210 @@
+"""Volumes as what a worker hosts: the disk of the storage engine, its calls and its reports."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from volumed.bus import calls
+from volumed.bus.events import (
+    DiskReady,
+    DiskReport,
+    NodeOptions,
+    SupervisorEvent,
+    VolumesChanged,
+    VolumeStatistics,
+)
+from volumed.bus.frames import FLAG_META_ONLY, READ_RANGE, ReadOperation
+from volumed.bus.router import Reply
+from volumed.config.node import NodeConfig
+from volumed.errors import DiskError
+from volumed.formats.needle import record_length
+from volumed.storage.disk import Disk
+from volumed.storage.fileio import SpaceInfo
+from volumed.storage.map_records import VolumeFlag
+from volumed.storage.read_payload import pack_payload
+from workers.batch_delete import delete_needles
+from workers.host import Shell
+
+__all__ = ["VolumeHost"]
+
+_log = logging.getLogger(__name__)
+
+_PULSE_TICKS = 5
+_SPACE_TICKS = 5
+"""More often than the reference's 60 s: a fast writer fills the reserve of a small disk in less."""
+_READER_CHECK_TICKS = 60
+_NOW_BYTES_MAX = 1 << 20
+"""Longest read on the loop thread; copying more delays everybody else."""
+
+
+class VolumeHost:
+    """All volumes of one disk."""
+
+    requests = calls.WorkerRequest
+
+    def __init__(self, disk: Disk, node: NodeConfig, epoch: int, shell: Shell) -> None:
+        self._disk = disk
+        self._epoch = epoch
+        self._shell = shell
+        limit = node.volume_size_limit_bytes if node.standalone else 0
+        self._options = NodeOptions(limit, node.preallocate)
+        self._ticks = 0
+        self._probing = False
+        self.store = disk.store
+        self.is_flushing = disk.is_flushing
+        self.finish_flush = disk.finish_flush
+        self.read = disk.read
+        self.close = disk.close
+        self._handlers: dict[type[calls.Request], Callable[[Any], msgspec.Struct | None]] = {
+            calls.AllocateVolume: self._allocate,
+            calls.MountVolume: self._mount,
+            calls.UnmountVolume: self._unmount,
+            calls.DeleteVolume: self._delete,
+            calls.DeleteCollection: self._delete_collection,
+            calls.MarkReadonly: self._mark_readonly,
+            calls.MarkWritable: self._mark_writable,
+            calls.RescanDisk: self._rescan,
+            calls.VolumeStatus: lambda request: disk.status(request.volume_id),
+        }
+
+    # Calls
+
+    def call(self, request: calls.Request, reply: Reply) -> None:
+        """Serve a call. One that closes a volume waits for the volume's flush, which could not be undone after."""
+        if isinstance(request, calls.DeleteNeedles):
+            delete_needles(self._disk, self._shell, request.needles, reply)
+        elif self._closes_flushing(request):
+            self._shell.after_flush(partial(self.call, request, reply))
+        else:
+            try:
+                reply.result(self._handlers[type(request)](request))
+            except Exception as error:
+                reply.error(error)
+
+    def _closes_flushing(self, request: calls.Request) -> bool:
+        if isinstance(request, calls.UnmountVolume | calls.DeleteVolume):
+            return self._disk.is_flushing(request.volume_id)
+        if isinstance(request, calls.DeleteCollection):
+            return any(map(self._disk.is_flushing, self._disk.volumes))
+        return False
+
+    def _allocate(self, request: calls.AllocateVolume) -> None:
+        self._tell_changes(mounted=[self._disk.allocate(request)])
+
+    def _mount(self, request: calls.MountVolume) -> None:
+        mounted = self._disk.mount(request.volume_id, request.collection)
+        self._tell_changes(mounted=[mounted] if mounted else [])
+
+    def _unmount(self, request: calls.UnmountVolume) -> None:
+        gone = self._disk.unmount(request.volume_id)
+        self._tell_changes(gone=[gone] if gone else [])
+
+    def _delete(self, request: calls.DeleteVolume) -> None:
+        self._tell_changes(gone=[self._disk.delete(request)])
+
+    def _delete_collection(self, request: calls.DeleteCollection) -> None:
+        self._tell_changes(gone=self._disk.delete_collection(request.collection))
+
+    def _mark_readonly(self, request: calls.MarkReadonly) -> None:
+        self._disk.mark_readonly(request)
+        self._report_changes()
+
+    def _mark_writable(self, request: calls.MarkWritable) -> None:
+        self._disk.mark_writable(request.volume_id)
+        self._report_changes()
+
+    def _rescan(self, _: calls.RescanDisk) -> None:
+        self._tell_changes(mounted=self._disk.rescan())
+
+    # Reads
+
+    def read_now(self, operation: ReadOperation) -> bytes | bytearray | None:
+        """Only the plain case: a live needle, or a range, of modest length in the page cache."""
+        volume = self._disk.volumes.get(operation.volume_id)
+        if volume is None or VolumeFlag.UNAVAILABLE in volume.flags:
+            return None
+        files = self._disk.site.files
+        if operation.kind == READ_RANGE:
+            if operation.generation != volume.generation or not 0 < operation.length <= _NOW_BYTES_MAX:
+                return None
+            return files.read_cached(volume.dat, operation.offset, operation.length)
+        offset, size = self._disk.site.map.lookup(operation.volume_id, operation.key) or (0, 0)
+        length = record_length(size, volume.version)
+        if not offset or size <= 0 or length > _NOW_BYTES_MAX or operation.flags & FLAG_META_ONLY:
+            return None
+        record = files.read_cached(volume.dat, offset, length)
+        if record is None:
+            return None
+        return pack_payload(volume.version, volume.generation, offset, size, bytes(record))
+
+    # Supervisor
+
+    def take_event(self, event: SupervisorEvent) -> None:
+        """Remember what the master told."""
+        if isinstance(event, NodeOptions):
+            self._options = event
+
+    def introduce(self) -> None:
+        """Everything first, so that a disk that is ready is also known."""
+        self._report(self._disk.statistics(), [], full=True)
+        disk = self._disk
+        self._shell.publish(DiskReady(disk.config.disk_id, self._epoch, disk.map_path, disk.uuid))
+
+    def tick(self) -> None:
+        """Expire, report, probe the free space."""
+        self._ticks += 1
+        try:
+            destroyed = self._disk.expire(self._options.volume_size_limit_bytes, int(time.time()))
+            self._tell_changes(gone=destroyed)
+        except DiskError as error:
+            _log.error("removing expired volumes: %s", error.text)
+        self._report_changes(always=self._ticks % _PULSE_TICKS == 0)
+        if self._ticks % _SPACE_TICKS == 0 and not self._probing:
+            self._probing = True
+            self._shell.in_background(self._disk.probe_space, self._space_known, self._space_unknown)
+        if self._ticks % _READER_CHECK_TICKS == 0:
+            # A front that was killed leaves its reader slot behind, and the pages it saw cannot be used again.
+            self._disk.site.map.reader_check()
+
+    def _space_known(self, space: SpaceInfo) -> None:
+        self._probing = False
+        self._disk.set_space(space)
+
+    def _space_unknown(self, error: Exception) -> None:
+        self._probing = False
+        _log.error("cannot ask for the free space: %s", error)
+
+    def _tell_changes(
+        self, mounted: list[VolumeStatistics] | None = None, gone: list[VolumeStatistics] | None = None
+    ) -> None:
+        if mounted or gone:
+            event = VolumesChanged(self._disk.config.disk_id, self._epoch, mounted or [], gone or [])
+            self._shell.publish(event)
+
+    def _report_changes(self, *, always: bool = False) -> None:
+        changed, gone = self._disk.changes()
+        if changed or gone or always:
+            self._report(changed, gone, full=False)
+
+    def _report(self, volumes: list[VolumeStatistics], gone: list[int], *, full: bool) -> None:
+        disk, options = self._disk, self._options
+        self._shell.publish(
+            DiskReport(
+                disk_id=disk.config.disk_id,
+                epoch=self._epoch,
+                full=full,
+                volumes=volumes,
+                gone=gone,
+                total_bytes=disk.space.total_bytes,
+                free_bytes=disk.space.free_bytes,
+                space_low=disk.space_low,
+                volumes_max=disk.volumes_max(options.volume_size_limit_bytes, options.preallocate),
+                max_file_key=disk.max_file_key(),
+            )
+        )
