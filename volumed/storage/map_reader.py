@@ -28,8 +28,7 @@ class MapReader:
             readahead=False,
         )
         try:
-            with self._env.begin() as txn:
-                self._needles, self._volumes, _ = (self._env.open_db(n, txn, create=False) for n in DATABASES)
+            self._needles, self._volumes, _ = (self._env.open_db(name, create=False) for name in DATABASES)
         except lmdb.Error:
             self._env.close()
             raise
