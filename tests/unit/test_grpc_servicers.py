@@ -259,6 +259,12 @@ def test_what_does_not_exist_is_unimplemented(channel, path, text) -> None:
     assert (code, details) == (grpc.StatusCode.UNIMPLEMENTED, text)
 
 
+def test_a_response_arrives(script, channel) -> None:
+    script.answers[calls.GetState] = lambda _: calls.ServerState(maintenance=True, version=4)
+    call = channel.unary_unary(f"/{SERVICE}/GetState", response_deserializer=pb.GetStateResponse.FromString)
+    assert call(b"", timeout=10).state.version == 4
+
+
 def test_request_id_comes_back_and_errors_have_codes(channel) -> None:
     request = pb.VolumeStatusRequest(volume_id=3).SerializeToString()
     code, details, trailing = raw_call(channel, f"/{SERVICE}/VolumeStatus", request)

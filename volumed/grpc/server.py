@@ -111,7 +111,7 @@ def _unary_handler(name: str, behaviour: Behaviour) -> _Handler:
     return grpc.unary_unary_rpc_method_handler(
         handle,
         request_deserializer=request_class.FromString,
-        response_serializer=Message.SerializeToString,
+        response_serializer=lambda message: message.SerializeToString(),
     )
 
 
