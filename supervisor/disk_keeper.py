@@ -102,10 +102,12 @@ class DiskKeeper:
         return None if self.identity is None else events.Ping(self._watch.next_ping(now_s))
 
     def stop(self) -> None:
-        """Ask the worker to flush, close and end."""
+        """Ask the worker to flush, close and end. One that hangs would not hear it; a kill loses nothing that was
+        acknowledged."""
         self._stopping = True
         if self._process is not None:
-            self._process.signal(signal.SIGTERM)
+            hung = self.disk.state is DiskState.STUCK
+            self._process.signal(signal.SIGKILL if hung else signal.SIGTERM)
 
     def kill(self) -> None:
         if self._process is not None:

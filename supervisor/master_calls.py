@@ -128,12 +128,13 @@ class MasterCalls:
         """Ping a known master. Raises `VolumedError`."""
         from volumed.wire.master_pb2 import PingRequest
 
-        known = {http_address(address) for address in (*self._seeds, self._current())}
-        if request.target_type != "master" or http_address(request.target) not in known:
+        wanted = http_address(request.target)
+        known = [address for address in (self._current(), *self._seeds) if http_address(address) == wanted]
+        if request.target_type != "master" or not known:
             raise unknown_ping_target(request)
         start_ns = time.time_ns()
         try:
-            answer = self._call(request.target, "Ping", PingRequest())
+            answer = self._call(known[0], "Ping", PingRequest())
         except _CallFailed as error:
             raise VolumedError(f"ping master {request.target}: {error}") from None
         return calls.PingResult(start_ns, answer.start_time_ns, time.time_ns())

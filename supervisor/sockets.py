@@ -7,6 +7,7 @@ with SO_REUSEPORT, beside which the gRPC front binds its own.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 from volumed.config.address import join_host_port
@@ -23,11 +24,13 @@ class NodeSockets:
     """``admin``, ``public`` (None when it is the same port) and the reservation of the gRPC port."""
 
     def __init__(self, config: NodeConfig) -> None:
-        self._reservation = _reserve_shared(config.bind_ip, config.grpc_port)
-        self.admin = _reserve(config.bind_ip, config.port)
-        self.public: socket.socket | None = None
-        if config.public_port != config.port:
-            self.public = _reserve(config.bind_ip, config.public_port)
+        with contextlib.ExitStack() as held:
+            self._reservation = held.enter_context(_reserve_shared(config.bind_ip, config.grpc_port))
+            self.admin = held.enter_context(_reserve(config.bind_ip, config.port))
+            self.public: socket.socket | None = None
+            if config.public_port != config.port:
+                self.public = held.enter_context(_reserve(config.bind_ip, config.public_port))
+            held.pop_all()
 
     def inherited(self) -> dict[str, int]:
         """Environment variable → descriptor, for the HTTP fronts."""

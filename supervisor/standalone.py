@@ -86,8 +86,8 @@ class IdStore:
 
     def _save(self, counters: _Counters) -> None:
         fresh = self._path.with_suffix(".new")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with fresh.open("wb") as file:
                 file.write(msgspec.json.encode(counters))
                 file.flush()
@@ -242,7 +242,8 @@ class Standalone:
         no disk; the request is answered then."""
         if any(kind == wanted.kind for kind, _ in self._allocating):
             return True
-        if not any(self._allocate(wanted.kind, disk_id) for disk_id in range(len(self._node.disks))):
+        started = [self._allocate(wanted.kind, disk_id) for disk_id in range(len(self._node.disks))]
+        if not any(started):
             wanted.reply.error(NoFreeSpace.for_volume())
             return False
         return True
