@@ -32,7 +32,14 @@ from volumed.bus.frames import (
     ReadOperation,
     StoreOperation,
 )
-from volumed.errors import CorruptNeedle, NeedleDeleted, NeedleNotFound, StaleGeneration, VolumeUnavailable
+from volumed.errors import (
+    CorruptNeedle,
+    DiskError,
+    NeedleDeleted,
+    NeedleNotFound,
+    StaleGeneration,
+    VolumeUnavailable,
+)
 from volumed.formats.idx import iter_rows
 from volumed.formats.needle import decode_body_meta, decode_paged_head
 from volumed.storage import needle_map
@@ -334,7 +341,7 @@ def test_a_failed_flush_restores_everything(rig: Rig, files: BreakableFiles) -> 
     batch = rig.disk.store([put(1, b"new"), delete(2), put(3, b"three", flags=FLAG_FSYNC)])
     (flush,) = batch.flushes
     files.break_next("sync", ".dat")
-    with pytest.raises(Exception, match="input/output error") as failure:
+    with pytest.raises(DiskError, match="input/output error") as failure:
         flush.run()
     assert rig.disk.finish_flush(flush, failure.value) is failure.value
     assert (rig.counters(), rig.path("1.dat").read_bytes(), _rows(rig)) == before
@@ -353,7 +360,7 @@ def test_an_undo_that_fails_makes_the_volume_unavailable(rig: Rig, files: Breaka
     batch = rig.disk.store([put(2, b"two", flags=FLAG_FSYNC)])
     (flush,) = batch.flushes
     files.break_next("sync", ".dat")
-    with pytest.raises(Exception, match="input/output error") as failure:
+    with pytest.raises(DiskError, match="input/output error") as failure:
         flush.run()
     files.break_next("truncate", ".dat")
     rig.disk.finish_flush(flush, failure.value)

@@ -72,15 +72,21 @@ def recover_compactions(site: DiskSite, mounted: set[int]) -> None:
             _log.error("volume %d: cannot recover its compaction: %s", parsed[1], error)
 
 
-def loadable_volumes(site: DiskSite) -> Iterator[tuple[str, int]]:
-    """(collection, volume id) of every volume to load; clears away what incomplete copies and erasure coding left
-    (docs/spec/storage.md 5.2 step 2). Raises `OSError`."""
+def loadable_volumes(site: DiskSite, only: int | None = None) -> Iterator[tuple[str, int]]:
+    """(collection, volume id) of every volume to load, or of those with the id ``only``; clears away what incomplete
+    copies and erasure coding left (docs/spec/storage.md 5.2 step 2). Raises `OSError`."""
     for base_name in _base_names(site, (".idx", ".vif"), index_too=False):
         parsed = parse_base_name(base_name)
         if parsed is None:
             _log.warning("%s is not the name of a volume", base_name)
-        elif _is_loadable(site, site.paths(*parsed)):
-            yield parsed
+            continue
+        if only not in (None, parsed[1]):
+            continue
+        try:
+            if _is_loadable(site, site.paths(*parsed)):
+                yield parsed
+        except OSError as error:
+            _log.error("new volume %s error %s", base_name, error)
 
 
 def remove_volume_files(files: FileIO, paths: VolumePaths) -> None:

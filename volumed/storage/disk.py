@@ -165,12 +165,16 @@ class Disk:
         Never raises for an operation: its result carries the error. Shared bodies must be resolved into ``body``.
         An operation of another generation than the volume's is refused, except `ANY_GENERATION`.
         """
+        try:
+            txn = self.site.map.begin()
+        except MapError as error:
+            failed = StoreResult(StoreOutcome.ERROR, 0, _failure("needle map", error))
+            return StoreBatch([failed] * len(operations))
         by_volume: dict[int, list[int]] = defaultdict(list)
         for position, operation in enumerate(operations):
             by_volume[operation.volume_id].append(position)
         batch = StoreBatch([StoreResult(StoreOutcome.ERROR, 0)] * len(operations))
         written: list[tuple[Volume, list[int]]] = []
-        txn = self.site.map.begin()
         try:
             for volume_id, positions in by_volume.items():
                 volume = self._accepting(volume_id, operations, positions, batch.results)
@@ -250,7 +254,7 @@ class Disk:
         if volume_id in self._volumes:
             return None
         try:
-            found = [c for c, found_id in loadable_volumes(self.site) if found_id == volume_id]
+            found = [name for name, _ in loadable_volumes(self.site, volume_id)]
             if not found:
                 raise VolumeNotFound.on_mount(volume_id)
             return self._add(load_volume(self.site, collection if collection in found else found[0], volume_id))
@@ -258,16 +262,10 @@ class Disk:
             raise _failure(f"mount volume {volume_id}", error) from error
 
     def unmount(self, volume_id: int) -> VolumeStatistics | None:
-        """Close a volume; its last statistics, None when it was not mounted. Raises `VolumedError`."""
+        """Close a volume; its last statistics, None when it was not mounted. Nothing is flushed: that would hold up
+        the other volumes, and the kernel has all bytes. Raises `VolumedError`."""
         volume = self._volumes.get(volume_id)
-        if volume is None:
-            return None
-        statistics = self._close_volume(volume)
-        try:
-            volume.flush()
-        except DiskError as error:
-            _log.error("volume %d: %s", volume_id, error)
-        return statistics
+        return None if volume is None else self._close_volume(volume)
 
     def delete(self, request: DeleteVolume) -> VolumeStatistics:
         """Remove a volume and its files (docs/spec/storage.md 9.3); its last statistics. Raises `VolumedError`."""
@@ -330,6 +328,15 @@ class Disk:
 
     # Reports and periodic work
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the last file access of some volume was an I/O error: worth a probe of the disk."""
+        return any(volume.io_error_streak for volume in self._volumes.values())
+
+    def reader_check(self) -> int:
+        """Free the map's reader slots of processes that died; how many there were. Raises `MapError`."""
+        return self.site.map.reader_check()
+
     def statistics(self) -> list[VolumeStatistics]:
         """All volumes, for a full report."""
         self._reported = {volume.volume_id: volume.statistics() for volume in self._volumes.values()}
@@ -368,7 +375,10 @@ class Disk:
             )
             volume.expired = expiry is not Expiry.ALIVE
             if expiry is Expiry.DESTROY and not volume.flushing:
-                destroyed.append(self._destroy(volume, "its time to live has passed"))
+                try:
+                    destroyed.append(self._destroy(volume, "its time to live has passed"))
+                except DiskError as error:
+                    _log.error("volume %d: %s", volume.volume_id, error.text)
                 continue
             volume.phantom = self._is_phantom(volume, now_s)
             if volume.io_error_streak >= QUARANTINE_STREAK and not volume.quarantined:
@@ -467,8 +477,11 @@ class Disk:
         if volume.flushing:
             raise VolumeBusy(f"volume {volume.volume_id} is being flushed")
         statistics = volume.statistics()
-        with self.site.map.begin() as txn:
-            txn.remove_record(volume.volume_id)
+        try:
+            with self.site.map.begin() as txn:
+                txn.remove_record(volume.volume_id)
+        except MapError as error:
+            raise _failure(f"unmount volume {volume.volume_id}", error) from error
         volume.close()
         del self._volumes[volume.volume_id]
         self._seen_at_s.pop(volume.volume_id, None)
