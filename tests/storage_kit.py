@@ -22,9 +22,10 @@ from volumed.bus.frames import (
 from volumed.config.node import DiskConfig, FreeSpaceLimit, NodeConfig
 from volumed.formats.checksum import crc32c
 from volumed.formats.needle import FLAG_LAST_MODIFIED, FLAG_MIME, FLAG_NAME, Needle, decode_record, encode_body
-from volumed.storage.disk import ANY_GENERATION, Disk
+from volumed.storage.disk import Disk
 from volumed.storage.fileio import Buffer, File, FileIO
 from volumed.storage.read_payload import unpack_payload
+from volumed.storage.store import ANY_GENERATION
 
 COOKIE = 0xC00C1E
 GOLDEN = Path(__file__).parent / "corpus" / "golden"

@@ -294,6 +294,25 @@ def test_a_failed_map_commit_rolls_all_volumes_back(rig: Rig, monkeypatch: pytes
     assert bytes(rig.read(1, 1).data) == b"other"
 
 
+def test_a_full_map_refuses_and_loses_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.close()
+    monkeypatch.setattr(needle_map, "MAP_SIZE_BYTES", 256 << 10)
+    stored = 0
+    while True:
+        results = rig.store(*[put(key, b"x") for key in range(stored, stored + 100)])
+        if results[0].error is not None:
+            break
+        stored += 100
+    assert "index needle" in results[0].error.text
+    assert set(outcomes(results)) == {ERROR}
+    assert len(_rows(rig)) == stored == rig.disk.status(1).file_count
+    rig.close()
+    monkeypatch.undo()
+    assert not rig.disk.status(1).is_read_only
+    assert bytes(rig.read(1, stored - 1).data) == b"x"
+    assert outcomes(rig.store(put(stored, b"y"))) == [STORED]
+
+
 def test_when_even_the_undo_fails_the_volume_takes_no_more_writes(rig: Rig, files: BreakableFiles) -> None:
     files.break_next("write_at", ".dat")
     files.break_next("truncate", ".dat")
@@ -327,11 +346,23 @@ def test_fsync_makes_the_whole_volume_wait(rig: Rig, files: BreakableFiles) -> N
     assert (flush.volume_id, flush.positions) == (1, [0, 2, 3])
     assert rig.disk.is_flushing(1)
     assert not rig.disk.is_flushing(2)
-    assert outcomes(rig.store(put(9, b"e"))) == [ERROR]
+    refused = rig.disk.store([put(9, b"e")])
+    assert (outcomes(refused.results), refused.flushes) == ([ERROR], [])
     flush.run()
     assert [call for call in files.calls if call[0] == "sync"] == [("sync", "1.dat"), ("sync", "1.idx")]
     assert rig.disk.finish_flush(flush, None) is None
     assert outcomes(rig.store(put(9, b"e"))) == [STORED]
+
+
+def test_fsync_of_unchanged_data_flushes_what_came_before(rig: Rig) -> None:
+    rig.store(put(1, b"a"))
+    refused = rig.disk.store([put(1, b"b", cookie=1, flags=FLAG_FSYNC)])
+    assert refused.flushes == []
+    batch = rig.disk.store([put(1, b"a", flags=FLAG_FSYNC)])
+    assert outcomes(batch.results) == [UNCHANGED]
+    (flush,) = batch.flushes
+    flush.run()
+    rig.disk.finish_flush(flush, None)
 
 
 def test_a_failed_flush_restores_everything(rig: Rig, files: BreakableFiles) -> None:

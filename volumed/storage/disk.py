@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from volumed.bus.calls import AllocateVolume, DeleteVolume, MarkReadonly, VolumeStatusView
 from volumed.bus.events import VolumeStatistics
-from volumed.bus.frames import (
-    READ_RANGE,
-    ReadOperation,
-    StoreOperation,
-    StoreOutcome,
-    StoreResult,
-)
+from volumed.bus.frames import READ_RANGE, ReadOperation, StoreOperation
 from volumed.config.node import DiskConfig, NodeConfig
 from volumed.errors import (
     DiskError,
     FormatError,
     NoFreeSpace,
-    StaleGeneration,
     VolumeBusy,
     VolumedError,
     VolumeExists,
@@ -48,50 +39,18 @@ from volumed.storage.expiry import Expiry, decide_expiry
 from volumed.storage.fileio import File, FileIO, SpaceInfo, disk_error
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.marks import mark_readonly, mark_writable
-from volumed.storage.needle_map import MapError, MapTransaction, NeedleMap
+from volumed.storage.needle_map import MapError, NeedleMap
 from volumed.storage.site import DiskSite
 from volumed.storage.space import automatic_volumes_max, is_space_low
+from volumed.storage.store import ANY_GENERATION, Flush, StoreBatch, VolumeStore
 from volumed.storage.volume import QUARANTINE_STREAK, Volume
 from volumed.storage.volume_load import create_volume, load_volume
 
 __all__ = ["ANY_GENERATION", "Disk", "Flush", "StoreBatch"]
 
-ANY_GENERATION = 0
-"""Generation of an operation that does not depend on anything its sender has seen."""
-
 _PRESENCE_CHECK_S = 30
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """Files of one volume that must reach the disk before some operations may be answered.
-
-    Call `run` on the sync thread, then `Disk.finish_flush` on the loop thread with its outcome. Until then the
-    volume takes no other operation: hold them back (`Disk.is_flushing`).
-    """
-
-    volume: Volume
-    positions: list[int]
-    """Indexes in the batch of the operations that wait: all of this volume, because a failed flush undoes all."""
-
-    @property
-    def volume_id(self) -> int:
-        return self.volume.volume_id
-
-    def run(self) -> None:
-        """Raises `DiskError`."""
-        self.volume.flush()
-
-
-@dataclass(frozen=True, slots=True)
-class StoreBatch:
-    """Results in the order of the operations. Those named by a flush may be answered only after it, the others at
-    once."""
-
-    results: list[StoreResult]
-    flushes: list[Flush] = field(default_factory=list)
 
 
 class Disk:
@@ -104,9 +63,9 @@ class Disk:
         self.map_path = site.map.path
         self.space = SpaceInfo(0, 0)
         self.space_low = False
-        self._address = f"{node.ip}:{node.port}"
         self._lock = lock
         self._volumes: dict[int, Volume] = {}
+        self._store = VolumeStore(site.map, self._volumes, f"{node.ip}:{node.port}")
         self._reported: dict[int, VolumeStatistics] = {}
         self._seen_at_s: dict[int, int] = {}
 
@@ -165,35 +124,7 @@ class Disk:
         Never raises for an operation: its result carries the error. Shared bodies must be resolved into ``body``.
         An operation of another generation than the volume's is refused, except `ANY_GENERATION`.
         """
-        try:
-            txn = self.site.map.begin()
-        except MapError as error:
-            failed = StoreResult(StoreOutcome.ERROR, 0, _failure("needle map", error))
-            return StoreBatch([failed] * len(operations))
-        by_volume: dict[int, list[int]] = defaultdict(list)
-        for position, operation in enumerate(operations):
-            by_volume[operation.volume_id].append(position)
-        batch = StoreBatch([StoreResult(StoreOutcome.ERROR, 0)] * len(operations))
-        written: list[tuple[Volume, list[int]]] = []
-        try:
-            for volume_id, positions in by_volume.items():
-                volume = self._accepting(volume_id, operations, positions, batch.results)
-                if volume is None:
-                    continue
-                written.append((volume, positions))
-                results = volume.apply([operations[at] for at in positions], txn)
-                for position, result in zip(positions, results, strict=True):
-                    batch.results[position] = result
-            self._commit(txn, [volume for volume, _ in written])
-        except MapError as error:
-            txn.abort()
-            for volume, positions in written:
-                if volume.has_uncommitted:
-                    volume.rolled_back()
-                    _refuse_unindexed(operations, positions, batch.results, error)
-            return batch
-        batch.flushes.extend(Flush(volume, at) for volume, at in written if volume.flushing)
-        return batch
+        return self._store.apply(operations)
 
     def is_flushing(self, volume_id: int) -> bool:
         """Whether operations on the volume must be held back until its flush is finished."""
@@ -206,15 +137,7 @@ class Disk:
         volume = flush.volume
         if error is None:
             volume.end_flush()
-            return None
-        try:
-            with self.site.map.begin() as txn:
-                volume.undo_flush(txn)
-            volume.committed()
-        except (OSError, MapError) as failure:
-            reason = f"{error.text}; restoring it failed: {failure}"
-            _log.critical("volume %d is unavailable: %s", volume.volume_id, reason)
-            volume.make_unavailable(reason)
+        elif not self._store.undo(flush, error):
             self._publish([volume])
         return error
 
@@ -406,37 +329,6 @@ class Disk:
 
     # Inside
 
-    def _accepting(
-        self,
-        volume_id: int,
-        operations: Sequence[StoreOperation],
-        positions: list[int],
-        results: list[StoreResult],
-    ) -> Volume | None:
-        """The volume, with ``positions`` reduced to the operations it may see; the others get their error."""
-        volume = self._volumes.get(volume_id)
-        if volume is None:
-            missing = StoreResult(StoreOutcome.ERROR, 0, VolumeNotFound.on_server(volume_id, self._address))
-            for position in positions:
-                results[position] = missing
-            return None
-        current = (ANY_GENERATION, volume.generation)
-        stale = [at for at in positions if operations[at].generation not in current]
-        for position in stale:
-            positions.remove(position)
-            error = StaleGeneration(f"volume {volume_id} is at another generation")
-            results[position] = StoreResult(StoreOutcome.ERROR, 0, error)
-        return volume
-
-    def _commit(self, txn: MapTransaction, volumes: list[Volume]) -> None:
-        changed = [volume for volume in volumes if volume.has_uncommitted]
-        if not changed:
-            txn.abort()
-            return
-        txn.commit()
-        for volume in changed:
-            volume.committed()
-
     def _volume(self, volume_id: int) -> Volume:
         volume = self._volumes.get(volume_id)
         if volume is None:
@@ -523,17 +415,6 @@ class Disk:
             return True
         self._seen_at_s[volume.volume_id] = now_s
         return False
-
-
-def _refuse_unindexed(
-    operations: Sequence[StoreOperation], positions: list[int], results: list[StoreResult], error: MapError
-) -> None:
-    """The map could not be changed: nothing of these operations happened."""
-    for position in positions:
-        if results[position].outcome in (StoreOutcome.STORED, StoreOutcome.DELETED):
-            operation = operations[position]
-            text = f"index needle {operation.key:x} of volume {operation.volume_id}: {error}"
-            results[position] = StoreResult(StoreOutcome.ERROR, 0, DiskError(text))
 
 
 def _failure(doing: str, error: OSError | MapError) -> DiskError:

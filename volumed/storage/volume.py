@@ -30,7 +30,6 @@ from volumed.errors import (
     DiskError,
     NeedleDeleted,
     NeedleNotFound,
-    NodeError,
     StaleGeneration,
     VolumeClosed,
     VolumedError,
@@ -183,28 +182,26 @@ class Volume:
         """Write a batch to the files and its map changes into ``txn``. Results in the order of the operations;
         errors of single operations, and of the disk, are results too. Raises `MapError`: abort ``txn``.
 
-        Afterwards call `committed` or `rolled_back`. If one operation wants an fsync, the volume is `flushing` from
-        then on, until `end_flush`.
+        The volume must not be `flushing`. Afterwards call `committed` or `rolled_back`. If an operation that succeeded
+        wants an fsync, the volume is `flushing` from then on, until `end_flush`.
         """
         try:
             self._readable()
-            if self.flushing:
-                raise NodeError(f"volume {self.volume_id} is being flushed")
         except VolumedError as error:
             return [StoreResult(StoreOutcome.ERROR, 0, error)] * len(operations)
         append = BatchAppend(self, txn, time.time_ns())
         results = [append.add(operation) for operation in operations]
-        if append.empty:
-            return results
-        try:
-            append.write()
-        except OSError as error:
-            self.note_io(error)
-            self.rolled_back()
-            return append.failed(results, error)
-        self.note_io(None)
-        self.modified_at_s = int(time.time())
-        if any(operation.flags & FLAG_FSYNC for operation in operations):
+        if not append.empty:
+            try:
+                append.write()
+            except OSError as error:
+                self.note_io(error)
+                self.rolled_back()
+                return append.failed(results, error)
+            self.note_io(None)
+            self.modified_at_s = int(time.time())
+        # Also when nothing had to be written: the same data may have come before without an fsync.
+        if any(op.flags & FLAG_FSYNC and not result.error for op, result in zip(operations, results, strict=True)):
             self._undo = Restore(self._durable.dat_end, self._durable.progress, append.entries_before())
         return results
 
