@@ -205,6 +205,8 @@ class DiskLoop:
                 self._start_read(identity, operation)
             self._send_finished_reads()
         elif kind == CALL:
+            # A call sees what its sender had stored before.
+            self._stores.run()
             self._calls.receive(identity, frame)
         elif kind == HELLO:
             self._bodies.introduce(identity, parse_hello(frame))

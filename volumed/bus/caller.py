@@ -65,6 +65,7 @@ class _Peer:
     def close(self, error: VolumedError) -> None:
         self.calls.fail_all(error)
         self.socket.disable_monitor()
+        self.monitor.close(linger=0)
         self.socket.close()
 
 

@@ -33,12 +33,14 @@ class Channel:
         self._fd = int(self._socket.getsockopt(zmq.FD))
         self._draining = False
         loop.add_reader(self._fd, self._drain)
+        # The descriptor signals only to a reader that has once found nothing.
+        self._drain()
 
-    def send(self, frame: bytes, *, awaiting_others: bool) -> None:
-        """Queue one frame; never blocks. ``awaiting_others``: replies to earlier frames are outstanding."""
+    def send(self, frame: bytes) -> None:
+        """Queue one frame; never blocks."""
         self._socket.send(frame, zmq.NOBLOCK)
-        # The descriptor signals edges, and sending may consume one that announced a reply.
-        if awaiting_others and not self._draining:
+        # Sending may consume the signal that announced a reply, be it one that nobody waits for any more.
+        if not self._draining:
             self._loop.call_soon(self._drain)
 
     def close(self) -> None:
@@ -49,7 +51,7 @@ class Channel:
 
     def _drain(self) -> None:
         """Read until nothing is left: the descriptor says nothing about a frame that was there before."""
-        if self._draining:
+        if self._draining or self._socket.closed:
             return
         self._draining = True
         receive, on_frame = self._socket.recv, self._on_frame

@@ -146,9 +146,8 @@ class DiskLink:
     def call(self, request: Request, timeout_s: float) -> asyncio.Future[Any]:
         """The result of a call, of type ``type(request).Result``."""
         channel = self._require_worker()
-        others = self._awaiting
         future, frame = start_call(self._loop, self._calls, request, timeout_s, self._late(timeout_s))
-        channel.send(frame, awaiting_others=others)
+        channel.send(frame)
         self._start_watch()
         return future
 
@@ -199,17 +198,15 @@ class DiskLink:
         self._follow_table()
         if self._channel is None or self._batch is not None or not len(self._queue):
             return
-        others = self._awaiting
         items = self._queue.take()
         number = self._next_number()
         self._batch = _Batch(number, items, self._loop.time() + self._limits.store_timeout_s)
-        self._channel.send(pack_store_batch(number, [item.operation for item in items]), awaiting_others=others)
+        self._channel.send(pack_store_batch(number, [item.operation for item in items]))
 
     def _send_reads(self) -> None:
         room = self._limits.reads_in_flight_max - len(self._reads)
         if self._channel is None or room <= 0:
             return
-        others = self._awaiting
         deadline = self._loop.time() + self._limits.read_timeout_s
         operations: list[bytes] = []
         while self._reads_waiting and len(operations) < room:
@@ -218,7 +215,7 @@ class DiskLink:
                 operations.append(packed)
                 self._reads[number] = (future, deadline)
         if operations:
-            self._channel.send(pack_read_batch(operations), awaiting_others=others)
+            self._channel.send(pack_read_batch(operations))
 
     @property
     def _awaiting(self) -> bool:
@@ -303,7 +300,7 @@ class DiskLink:
         if self._channel is None:
             endpoint = self._config.worker_endpoint(self._disk_id, self._epoch)
             self._channel = Channel(self._loop, zmq.Context.instance(), endpoint, self._on_frame)
-            self._channel.send(pack_hello(self._pool.path), awaiting_others=False)
+            self._channel.send(pack_hello(self._pool.path))
         if len(self._queue) or self._reads_waiting:
             self._plan_flush()
 

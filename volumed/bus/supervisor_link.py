@@ -28,10 +28,9 @@ class SupervisorLink:
     def call(self, request: Request, timeout_s: float) -> asyncio.Future[Any]:
         """The result, of type ``type(request).Result``. Awaiting it raises what the supervisor raised, or
         `RetryError` after ``timeout_s``."""
-        others = bool(self._calls)
         late = RetryError(f"the supervisor did not answer within {timeout_s:g} s")
         future, frame = start_call(self._loop, self._calls, request, timeout_s, late)
-        self._channel.send(frame, awaiting_others=others)
+        self._channel.send(frame)
         return future
 
     def close(self) -> None:
