@@ -1,0 +1,28 @@
+"""What all tests share: logs of servers are shown with a failing test, and no server outlives the run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from tests import processes
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the log tails of the servers that the failing test used."""
+    report = yield
+    if report.failed:
+        report.sections.extend(processes.log_tails())
+    return report
+
+
+def pytest_runtest_logfinish() -> None:
+    """The servers of a finished test are no longer of interest."""
+    processes.forget_closed()
+
+
+def pytest_sessionfinish() -> None:
+    """Kill what a broken fixture left."""
+    processes.stop_all()
