@@ -1,0 +1,125 @@
+"""Files stored as several needles, read and deleted chunk by chunk (http.md 3.8 and 5)."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncGenerator
+
+from volumed.bus.calls import Location, LookupVolume
+from volumed.errors import ClientError, FormatError, NeedleDeleted, NeedleNotFound, VolumedError, VolumeNotFound
+from volumed.formats.fileid import FileId, parse_key_cookie, parse_volume_id
+from volumed.formats.needle import Buffer
+from volumed.http.manifest import ChunkManifest, ChunkSlice, map_range
+from volumed.http.needle_source import StoredNeedle, find_needle
+from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
+from volumed.http.peer import PeerError
+from volumed.http.ranges import ByteRange
+from volumed.http.read_decision import stored_representation
+
+__all__ = ["ChunkError", "ChunkedFile", "parse_chunk_id"]
+
+_LOCATIONS_MAX_AGE_S = 600.0
+
+
+class ChunkError(ClientError):
+    """A chunk cannot be read; answered 500 as text while nothing was sent."""
+
+
+class ChunkedFile:
+    """The expanded file of a manifest."""
+
+    def __init__(self, node: Node, manifest: ChunkManifest) -> None:
+        self._node = node
+        self._manifest = manifest
+
+    async def read(self, wanted: ByteRange) -> AsyncGenerator[Buffer, None]:
+        """A range of the file. Raises `ChunkError`."""
+        for part in map_range(self._manifest, wanted):
+            async with contextlib.aclosing(self._read_chunk(part)) as pieces:
+                left = part.length
+                async for piece in pieces:
+                    left -= len(piece)
+                    yield piece
+            if left:
+                raise ChunkError(f"Read chunk needle error: {part.fid} is {left} bytes short")
+
+    async def _read_chunk(self, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
+        fid = parse_chunk_id(part.fid)
+        try:
+            stored = await find_needle(self._node, fid.volume_id, fid.key)
+        except VolumeNotFound:
+            async for piece in self._fetch(fid, part):
+                yield piece
+            return
+        except (NeedleNotFound, NeedleDeleted):
+            raise _unreadable(404, own_address(self._node.config), part.fid) from None
+        except VolumedError:
+            raise _unreadable(500, own_address(self._node.config), part.fid) from None
+        if stored.needle.size and stored.needle.cookie != fid.cookie:
+            raise _unreadable(404, own_address(self._node.config), part.fid)
+        async for piece in _local_pieces(stored, part):
+            yield piece
+
+    async def _fetch(self, fid: FileId, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
+        location = await self._location(fid.volume_id)
+        headers = [(b"Range", b"bytes=%d-" % part.offset)] if part.offset else []
+        try:
+            answer = await self._node.peers.request("GET", location.url, b"/" + part.fid.encode(), headers)
+        except PeerError as error:
+            raise ChunkError(f"Read chunk needle error: http://{location.url}/{part.fid}: {error.text}") from None
+        try:
+            if answer.status != (206 if part.offset else 200):
+                raise _unreadable(answer.status, location.url, part.fid)
+            left = part.length
+            async with contextlib.aclosing(answer.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk[:left]
+                    left -= len(chunk[:left])
+                    if not left:
+                        return
+        except PeerError as error:
+            raise ChunkError(f"Read chunk needle error: http://{location.url}/{part.fid}: {error.text}") from None
+        finally:
+            answer.close()
+
+    async def _location(self, volume_id: int) -> Location:
+        lookup = LookupVolume(volume_id, max_age_s=_LOCATIONS_MAX_AGE_S)
+        try:
+            found = await self._node.supervisor.call(lookup, CALL_TIMEOUT_S)
+        except VolumedError:
+            raise ChunkError("File Not Found") from None
+        own = own_address(self._node.config)
+        locations: list[Location] = [item for item in found.locations if item.url != own]
+        if not locations:
+            raise ChunkError("File Not Found")
+        return random.choice(locations)
+
+
+async def _local_pieces(stored: StoredNeedle, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
+    if stored.needle.is_gzipped:
+        await stored.load()
+    if stored.is_paged:
+        length = min(part.length, stored.data_size - part.offset)
+        async with contextlib.aclosing(stored.pages(part.offset, length)) as pages:
+            async for page in pages:
+                yield page
+        return
+    data = stored_representation(stored.needle, b"").data or b""
+    yield memoryview(data)[part.offset : part.offset + part.length]
+
+
+def parse_chunk_id(text: str) -> FileId:
+    """The id of a chunk. Raises `ChunkError` with the reference's text."""
+    volume, comma, key_cookie = text.rpartition(",")
+    try:
+        if not comma:
+            raise FormatError("")
+        key, cookie = parse_key_cookie(key_cookie)
+        return FileId(parse_volume_id(volume), key, cookie)
+    except FormatError:
+        raise ChunkError(f"Invalid fileId {text}") from None
+
+
+def _unreadable(status: int, address: str, fid: str) -> ChunkError:
+    return ChunkError(f"Read chunk needle error: [{status}] http://{address}/{fid}")

@@ -1,0 +1,583 @@
+"""One client connection: HTTP/1.0 and 1.1 requests in, answers out in order (http.md 1.1, 1.5).
+
+Theory of operation
+    Bytes go through the parser; each head makes an `Exchange`, which waits in line until those before it are answered.
+    A request that has arrived whole may be answered on the spot (`Handler.answer_now`), all others get a task. A large
+    body or one that the client holds back starts its task with the head and is fed while it arrives.
+
+    Reading stops while too many requests wait in line or a body is not wanted yet; a handler that sends more than the
+    client takes waits in `drained`. When the client goes, its task is cancelled.
+
+    One sweep of all connections each second replaces a timer per connection (`sweep`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import httptools
+
+from volumed.bus.bodypool import BodyPool
+from volumed.config.address import join_host_port
+from volumed.errors import FormatError
+from volumed.http.body import NO_BODY, IncomingBody
+from volumed.http.exchange import Exchange
+from volumed.http.head import new_request_id
+from volumed.http.message import Headers, Request, Response
+from volumed.http.paths import decode_path, normalised_path, split_target
+from volumed.http.responses import empty_response, redirect_response
+
+__all__ = ["HEAD_BYTES_MAX", "Connection", "Handler", "Host"]
+
+_log = logging.getLogger(__name__)
+
+HEAD_BYTES_MAX = (1 << 20) + 4096
+"""Request line and headers; more is answered 431."""
+_HEADERS_MAX = 10_000
+_STREAMED_BYTES_MIN = 128 << 10
+"""From this length on a body is handled while it arrives."""
+_WAITING_MAX = 64
+"""Requests of one connection that wait in line before reading stops."""
+_WRITE_HIGH_BYTES = 256 << 10
+_WRITE_LOW_BYTES = 64 << 10
+_LINGER_S = 1.0
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.0-9A-Z^_`a-z|~]+")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_NEWLINES = (b"\r", b"\n")
+_USUAL_STARTS = frozenset({b"GET ", b"PUT ", b"POST", b"HEAD", b"DELE"})
+_PARSER_METHODS = frozenset(
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
+)
+_ERROR_HEADERS = b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+_BAD_REQUEST = b"400 Bad Request"
+_MISSING_HOST = b"400 Bad Request: missing required Host header"
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+_BAD_VERSION = b"505 HTTP Version Not Supported: unsupported protocol version"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Handler(Protocol):
+    """Who answers requests."""
+
+    def answer_now(self, exchange: Exchange) -> bool:
+        """Answer a request that has arrived whole without waiting, or see to it that it will be; False: not this one.
+        Must not raise."""
+        ...
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer a request."""
+        ...
+
+
+class Host(Protocol):
+    """The front as its connections need it."""
+
+    @property
+    def handler(self) -> Handler: ...
+
+    @property
+    def pool(self) -> BodyPool | None: ...
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Monotonic seconds."""
+        ...
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """0 or less: none."""
+        ...
+
+    @property
+    def server_name(self) -> bytes: ...
+
+    @property
+    def stopping(self) -> bool:
+        """Whether connections close after the answer in progress."""
+        ...
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def closed(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """The protocol object of one connection. ``public``: it came in on the read-only port."""
+
+    __slots__ = (
+        "_active_at",
+        "_advancing",
+        "_clock",
+        "_closing",
+        "_direct_left",
+        "_drain_waiter",
+        "_head_bytes",
+        "_headers",
+        "_host",
+        "_in_head",
+        "_in_message",
+        "_line",
+        "_lingering_until",
+        "_lost",
+        "_method",
+        "_parser",
+        "_paused",
+        "_peer",
+        "_queue",
+        "_raw_headers",
+        "_reading",
+        "_receiving",
+        "_target",
+        "_transport",
+        "_unsent",
+        "public",
+    )
+
+    def __init__(self, host: Host, *, public: bool = False) -> None:
+        self.public = public
+        self._host = host
+        self._clock = host.clock
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Exchange] = deque()
+        """Requests that are not answered yet, the one in progress first."""
+        self._receiving: Exchange | None = None
+        self._direct_left = 0
+        """Bytes of a long body that go past the parser."""
+        self._in_message = False
+        self._in_head = False
+        self._head_bytes = 0
+        """Of a head that did not come in one segment."""
+        self._line = b""
+        """A request line whose end has not come yet."""
+        self._method: str | None = None
+        """What the parser was given a stand-in for."""
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._raw_headers: Headers = []
+        self._peer = ("", 0)
+        self._reading = True
+        self._paused = False
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self._unsent = 0
+        self._active_at = 0.0
+        self._advancing = False
+        self._closing = False
+        """No further request is taken."""
+        self._lingering_until: float | None = None
+        self._lost = False
+
+    # Transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._transport.set_write_buffer_limits(_WRITE_HIGH_BYTES, _WRITE_LOW_BYTES)
+        self._peer = transport.get_extra_info("peername") or self._peer
+        self._active_at = self._clock()
+        self._host.opened(self)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._lost = self._closing = True
+        self._host.closed(self)
+        self._wake_writer()
+        for exchange in self._queue:
+            exchange.body.fail("unexpected EOF")
+            if exchange.task is not None:
+                exchange.task.cancel()
+
+    def eof_received(self) -> bool:
+        self._closing = True
+        if self._receiving is not None:
+            self._fail_body(self._receiving, "unexpected EOF")
+        # A client may close its sending side and still read the answers.
+        return bool(self._queue) and self._lingering_until is None
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._active_at = self._clock()
+        self._wake_writer()
+
+    def data_received(self, data: bytes) -> None:
+        self._active_at = self._clock()
+        if self._lingering_until is not None or (self._closing and self._receiving is None):
+            return
+        if self._direct_left:
+            data = self._feed_direct(data)
+        if not self._in_message:
+            data = self._take_line(data)
+        if not data:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse(_TOO_LARGE)
+                return
+        self._parse(data)
+
+    # Parsing
+
+    def _take_line(self, data: bytes) -> bytes:
+        """Hold a request back until its first line is there, and make that line one that the parser takes.
+
+        Only where a request starts a segment: what follows another in one segment must be plain.
+        """
+        data = (self._line + data).lstrip(b"\r\n") if self._line or data[:1] in _NEWLINES else data
+        end = data.find(b"\n")
+        if end < 0:
+            self._line = data
+            if len(data) > HEAD_BYTES_MAX:
+                self._refuse(_TOO_LARGE)
+            return b""
+        self._line = b""
+        if data[:4] in _USUAL_STARTS and data[:end].isascii():
+            return data
+        return self._clean_line(data[:end]) + data[end:]
+
+    def _clean_line(self, line: bytes) -> bytes:
+        """COMPAT: the reference takes any token as a method and any byte in a target; the parser knows the registered
+        methods and ASCII. Others get stand-ins."""
+        method, _, target = line.partition(b" ")
+        if _TOKEN.fullmatch(method) and method not in _PARSER_METHODS:
+            self._method = method.decode()
+            method = b"PATCH"
+        return method + b" " + _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], target)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # COMPAT: offers to switch protocols are ignored.
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :]
+            if rest and not self._closing:
+                self.data_received(rest)
+        except httptools.HttpParserError:
+            self._fail_parsing()
+        else:
+            receiving = self._receiving
+            if receiving is not None and receiving.streamed:
+                self._direct_left = receiving.body.missing or 0
+
+    def _fail_parsing(self) -> None:
+        """What comes is not HTTP; bytes behind the last request of a connection are none of our business."""
+        if self._receiving is not None:
+            self._fail_body(self._receiving, "malformed chunked encoding")
+        elif not self._closing:
+            self._refuse(_BAD_REQUEST)
+
+    def _feed_direct(self, data: bytes) -> bytes:
+        """Hand a segment of a long body over; returns what belongs to the next request."""
+        assert self._receiving is not None
+        piece = data[: self._direct_left]
+        self._direct_left -= len(piece)
+        self._receiving.body.feed(piece)
+        if not self._direct_left:
+            self._parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+        return data[len(piece) :]
+
+    # Parser callbacks
+
+    def on_message_begin(self) -> None:
+        self._in_message = self._in_head = True
+        self._head_bytes = 0
+        self._target = b""
+        self._headers = {}
+        self._raw_headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            value = value.strip(b" \t")
+            self._raw_headers.append((name, value))
+            self._headers.setdefault(name.lower(), value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._closing:
+            return
+        parser = self._parser
+        request = self._new_request(parser.get_method().decode(), parser.get_http_version())
+        exchange = Exchange(
+            self,
+            request,
+            self._new_body(request),
+            public=self.public,
+            keep_alive=parser.should_keep_alive() and not self._host.stopping,
+            server=self._host.server_name,
+        )
+        exchange.canned = self._decide_early(request)
+        self._receiving = exchange
+        self._queue.append(exchange)
+        if not exchange.body.complete:
+            self._expect_body(exchange)
+
+    def on_body(self, data: bytes) -> None:
+        if self._receiving is not None:
+            self._receiving.body.feed(data)
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        exchange = self._receiving
+        if exchange is None:
+            return
+        self._receiving = None
+        if not exchange.body.complete:
+            exchange.body.finish()
+        if not exchange.keep_alive:
+            self._closing = True
+        if self._queue and self._queue[0] is exchange and not exchange.started:
+            self._start(exchange)
+        self._update_reading()
+        if not self._queue:
+            self._settle()
+
+    def _new_request(self, method: str, version: str) -> Request:
+        raw_path, query = split_target(self._target)
+        try:
+            path = decode_path(raw_path)
+        except FormatError:
+            path = ""
+        request = Request(
+            method=self._method or method,
+            raw_target=self._target,
+            raw_path=raw_path,
+            path=path,
+            query_string=query,
+            headers=self._headers,
+            raw_headers=self._raw_headers,
+            http_version=version,
+            peer_ip=self._peer[0],
+            request_id=new_request_id(),
+        )
+        self._method = None
+        return request
+
+    def _new_body(self, request: Request) -> IncomingBody:
+        length = request.headers.get(b"content-length")
+        if request.headers.get(b"transfer-encoding"):
+            return IncomingBody(None, None, self._send_continue, self._update_reading)
+        if length is None or not length.strip(b"0"):
+            return NO_BODY
+        return IncomingBody(int(length), self._host.pool, self._send_continue, self._update_reading)
+
+    def _expect_body(self, exchange: Exchange) -> None:
+        """Start early what may take long to arrive, or must be asked for."""
+        body, request = exchange.body, exchange.request
+        expectation = request.headers.get(b"expect", b"").lower()
+        exchange.expects_continue = expectation == b"100-continue" and request.http_version == "1.1"
+        exchange.streamed = body.length is not None and body.length >= _STREAMED_BYTES_MIN
+        if (exchange.is_early or exchange.canned is not None) and self._queue[0] is exchange:
+            self._start(exchange)
+
+    def _decide_early(self, request: Request) -> Response | bytes | None:
+        """What is answered before any handler is asked (http.md 1.1)."""
+        if request.http_version not in ("1.0", "1.1"):
+            return _BAD_VERSION if request.http_version[0] != "0" else _BAD_REQUEST
+        if request.http_version == "1.1" and b"host" not in request.headers:
+            return _MISSING_HOST
+        if len(request.raw_headers) > _HEADERS_MAX:
+            return _TOO_LARGE
+        if not request.path:
+            if request.raw_target == b"*" and request.method == "OPTIONS":
+                return Response(200, identified=False)
+            return _BAD_REQUEST
+        cleaned = normalised_path(request.raw_path)
+        if cleaned is None:
+            return None
+        query = b"?" + request.query_string if request.query_string else b""
+        response = redirect_response(request, 307, cleaned + query)
+        response.identified = False
+        return response
+
+    # Exchanges
+
+    def _start(self, exchange: Exchange) -> None:
+        exchange.started = True
+        canned = exchange.canned
+        if isinstance(canned, bytes):
+            self._send_refusal(canned)
+        elif canned is not None:
+            exchange.reply(canned)
+        elif not exchange.body.complete or not self._host.handler.answer_now(exchange):
+            self.run_handler(exchange)
+
+    def run_handler(self, exchange: Exchange) -> None:
+        """Start the task that answers."""
+        if not self._lost:
+            exchange.task = self._host.loop.create_task(self._run(exchange))
+
+    async def _run(self, exchange: Exchange) -> None:
+        """Have an exchange answered; whatever goes wrong, the client gets an answer or a closed connection."""
+        try:
+            await self._host.handler.answer(exchange)
+        except ConnectionError:
+            self.abort()
+        except Exception:
+            request = exchange.request
+            _log.exception("%s %s %s", request.request_id.decode(), request.method, request.path)
+            if exchange.head_sent:
+                self.abort()
+            else:
+                exchange.reply(empty_response(500))
+
+    def finished(self, exchange: Exchange) -> None:
+        """The answer to ``exchange``, the first in line, was written."""
+        self._queue.popleft()
+        if self._lost:
+            return
+        if not exchange.keep_alive:
+            self._closing = True
+        if self._receiving is exchange:
+            exchange.body.drop()
+        if not self._queue or not exchange.keep_alive:
+            self._settle()
+        elif not self._advancing:
+            self._advance()
+        self._update_reading()
+
+    def _advance(self) -> None:
+        """Start those in line that are ready, one after the other, without recursion."""
+        self._advancing = True
+        try:
+            while self._queue and not self._queue[0].started:
+                exchange = self._queue[0]
+                if not (exchange.body.complete or exchange.is_early or exchange.canned is not None):
+                    break
+                self._start(exchange)
+        finally:
+            self._advancing = False
+
+    def _settle(self) -> None:
+        """Nothing is in progress: close if this was the last request."""
+        if self._host.stopping and self._receiving is None and not self._in_message:
+            self._closing = True
+        if not self._closing or self._lingering_until is not None:
+            return
+        if self._receiving is None:
+            self._transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Close the sending side and read on for a moment: closing with unread bytes would make the kernel reset the
+        connection, and the client might lose the answer."""
+        self._lingering_until = self._clock() + _LINGER_S
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _refuse(self, text: bytes) -> None:
+        """Answer what is no request, after those before it, and close."""
+        request = Request("GET", b"", b"", "")
+        exchange = Exchange(self, request, NO_BODY, public=self.public, keep_alive=False, server=b"")
+        exchange.canned = text
+        self._closing = True
+        self._queue.append(exchange)
+        if self._queue[0] is exchange:
+            self._start(exchange)
+
+    def _send_refusal(self, text: bytes) -> None:
+        self.write(b"HTTP/1.1 " + text + _ERROR_HEADERS + text)
+        self._queue.popleft()
+        self._closing = True
+        self._linger()
+
+    def _fail_body(self, exchange: Exchange, text: str) -> None:
+        """The rest of a body will not come; whoever handles the request answers that."""
+        self._receiving = None
+        self._closing = True
+        self._direct_left = 0
+        exchange.keep_alive = False
+        exchange.body.fail(text)
+        if self._queue and self._queue[0] is exchange and not exchange.started:
+            self._start(exchange)
+
+    # Flow
+
+    def write(self, data: bytes | memoryview) -> None:
+        if not self._lost:
+            self._active_at = self._clock()
+            self._transport.write(data)
+
+    def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        if not self._lost:
+            self._active_at = self._clock()
+            self._transport.writelines(parts)
+
+    async def drained(self) -> None:
+        if self._lost:
+            raise ConnectionResetError
+        if self._paused:
+            self._drain_waiter = self._host.loop.create_future()
+            await self._drain_waiter
+            if self._lost:
+                raise ConnectionResetError
+
+    def abort(self) -> None:
+        self._closing = True
+        self._transport.abort()
+
+    def _wake_writer(self) -> None:
+        self._paused = False
+        if self._drain_waiter is not None and not self._drain_waiter.done():
+            self._drain_waiter.set_result(None)
+
+    def _send_continue(self) -> None:
+        first = self._queue[0] if self._queue else None
+        if first is not None and first.expects_continue and not first.head_sent:
+            self.write(_CONTINUE)
+
+    def _update_reading(self) -> None:
+        """Stop or resume reading."""
+        receiving = self._receiving
+        full = len(self._queue) > _WAITING_MAX or (receiving is not None and receiving.body.is_full)
+        if full is self._reading and not self._lost:
+            self._reading = not full
+            if full:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # Time
+
+    def sweep(self, now: float) -> None:
+        """Called about once a second: close what has been idle for too long."""
+        if self._lingering_until is not None:
+            if now >= self._lingering_until:
+                self._transport.abort()
+            return
+        unsent = self._transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self._active_at = now
+        timeout_s = self._host.idle_timeout_s
+        if timeout_s <= 0 or now - self._active_at < timeout_s:
+            return
+        if unsent:
+            self.abort()
+        elif not self._queue:
+            self._closing = True
+            self._transport.close()
+        elif self._receiving is not None and (self._receiving.body.is_awaited or not self._receiving.started):
+            own = self._transport.get_extra_info("sockname") or ("", 0)
+            ends = f"{join_host_port(*own[:2])}->{join_host_port(*self._peer[:2])}"
+            self._fail_body(self._receiving, f"read tcp {ends}: i/o timeout")
+
+    def close_if_idle(self) -> None:
+        """The front stops: close now unless a request is in progress."""
+        if not self._queue and not self._in_message:
+            self._closing = True
+            self._transport.close()

@@ -1,0 +1,45 @@
+"""The node as one running front sees it: everything that a handler may reach."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from volumed.bus.bodypool import BodyPool
+from volumed.bus.link import DiskLink
+from volumed.bus.supervisor_link import SupervisorLink
+from volumed.config.node import NodeConfig
+from volumed.http.peer import PeerClient
+from volumed.nodetable import NodeTable
+from volumed.storage.view import NodeView
+
+__all__ = ["FrontNode"]
+
+
+class FrontNode:
+    """Opened after the fork, on the front's loop. Implements `volumed.http.node.Node`."""
+
+    def __init__(self, config: NodeConfig, table: NodeTable, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.view = NodeView(config, table)
+        self.pool = BodyPool(config.runtime_path(f"bodies-{os.getpid()}"))
+        self.supervisor = SupervisorLink(loop, config)
+        self.peers = PeerClient(config.bind_ip)
+        self._table = table
+        self._links = [DiskLink(loop, config, table, disk.disk_id, self.pool) for disk in config.disks]
+
+    @property
+    def healthy(self) -> bool:
+        return self._table.healthy
+
+    def link(self, disk_id: int) -> DiskLink:
+        return self._links[disk_id]
+
+    def close(self) -> None:
+        """Fail what waits and let go of everything."""
+        for link in self._links:
+            link.close()
+        self.supervisor.close()
+        self.peers.close()
+        self.view.close()
+        self.pool.close()

@@ -1,0 +1,207 @@
+"""GET and HEAD of a needle (http.md 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from urllib.parse import quote_plus
+
+from volumed.bus.calls import Location, LookupVolume
+from volumed.errors import FormatError, NeedleDeleted, NeedleNotFound, VolumedError, VolumeNotFound
+from volumed.formats.fileid import parse_key_cookie, parse_volume_id
+from volumed.formats.needle import Buffer
+from volumed.formats.numbers import go_bytes
+from volumed.http.chunked_file import ChunkedFile, ChunkError
+from volumed.http.compression import DecompressedTooLarge, gunzip
+from volumed.http.manifest import parse_manifest
+from volumed.http.message import Headers, Request, Response
+from volumed.http.needle_source import StoredNeedle, find_needle
+from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
+from volumed.http.paths import ParsedPath, parse_read_path
+from volumed.http.peer import PeerError
+from volumed.http.query import Form, parse_query
+from volumed.http.ranges import ByteRange
+from volumed.http.read_decision import (
+    ReadPlan,
+    Representation,
+    body_plan,
+    expands_manifest,
+    not_modified_plan,
+    plan_read,
+    with_sniffed_type,
+)
+from volumed.http.responses import empty_response, plain_text_error, redirect_response
+
+__all__ = ["handle_read"]
+
+_log = logging.getLogger(__name__)
+
+_LOCATIONS_MAX_AGE_S = 600.0
+_INLINE_BYTES_MAX = 256 << 10
+"""More than this is not decompressed on the loop."""
+_NOT_RELAYED = frozenset({b"server", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"date"})
+_NOT_FORWARDED = frozenset(
+    {b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"te", b"upgrade", b"expect"}
+)
+
+OpenRange = Callable[[ByteRange], AsyncIterator[Buffer]]
+
+
+async def handle_read(request: Request, node: Node) -> Response:
+    """Answer a GET or HEAD."""
+    query = parse_query(request.query_string)
+    try:
+        path = parse_read_path(request.path)
+        volume_id = parse_volume_id(path.vid_text)
+        key, cookie = parse_key_cookie(path.fid_text)
+    except FormatError:
+        return empty_response(400)
+    try:
+        stored = await find_needle(node, volume_id, key, read_deleted=query.get("readDeleted") == "true")
+        # COMPAT: of an empty needle the reference reads no record, so that any cookie fits.
+        if stored.needle.size and stored.needle.cookie != cookie:
+            return empty_response(404)
+        return await _answer(request, node, query, path, stored)
+    except VolumeNotFound:
+        return await _answer_from_elsewhere(request, node, query, path, volume_id)
+    except (NeedleNotFound, NeedleDeleted):
+        return empty_response(404)
+    except DecompressedTooLarge:
+        return empty_response(413)
+    except VolumedError as error:
+        _log.error("%s %s: %s", request.request_id.decode(), request.path, error.text, extra={"volume": volume_id})
+        return empty_response(500)
+
+
+async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, stored: StoredNeedle) -> Response:
+    needle = stored.needle
+    if plan := not_modified_plan(request, needle):
+        return _response(plan)
+    if expands_manifest(needle, query):
+        await stored.load()
+        manifest = parse_manifest(gunzip(needle.data) or needle.data if needle.is_gzipped else needle.data)
+        if manifest is not None:
+            file = ChunkedFile(node, manifest)
+            whole = Representation(manifest.total_length)
+            plan = body_plan(request, query, path, needle, whole, _boundary, manifest)
+            try:
+                return await _streamed(plan, file.read)
+            except ChunkError as error:
+                return plain_text_error(500, error.text)
+    if needle.is_gzipped or needle.is_chunk_manifest:
+        await stored.load()
+    if not stored.is_paged:
+        return await _at_hand(request, query, path, stored)
+    plan = body_plan(request, query, path, needle, Representation(stored.data_size), _boundary)
+    return await _streamed(plan, lambda part: stored.pages(part.start, part.length))
+
+
+async def _at_hand(request: Request, query: Form, path: ParsedPath, stored: StoredNeedle) -> Response:
+    needle = stored.needle
+    if needle.is_gzipped and len(needle.data) > _INLINE_BYTES_MAX:
+        plan, whole = await asyncio.to_thread(plan_read, request, query, path, needle, _boundary)
+    else:
+        plan, whole = plan_read(request, query, path, needle, _boundary)
+    response = _response(plan)
+    if plan.segments:
+        data = memoryview(whole.data or b"")
+        parts = [
+            data[part.start : part.start + part.length] if isinstance(part, ByteRange) else part
+            for part in plan.segments
+        ]
+        response.body = parts[0] if len(parts) == 1 else b"".join(parts)
+    return response
+
+
+def _boundary() -> bytes:
+    return secrets.token_hex(30).encode()
+
+
+def _response(plan: ReadPlan) -> Response:
+    return Response(plan.status, plan.headers, content_length=plan.content_length)
+
+
+async def _streamed(plan: ReadPlan, open_range: OpenRange) -> Response:
+    """A response whose body is read piece by piece. The first piece is read before the head is decided: it may be
+    needed for the type, and an error is an answer as long as nothing was sent."""
+    if not plan.segments:
+        return _response(plan)
+    pieces = _pieces(plan.segments, open_range)
+    first = await anext(pieces, b"")
+    if plan.sniff:
+        with_sniffed_type(plan, first)
+    response = _response(plan)
+    response.body = _prepend(first, pieces)
+    return response
+
+
+async def _pieces(segments: tuple[bytes | ByteRange, ...], open_range: OpenRange) -> AsyncGenerator[Buffer, None]:
+    for segment in segments:
+        if isinstance(segment, bytes):
+            yield segment
+        else:
+            async for piece in open_range(segment):
+                yield piece
+
+
+async def _prepend(first: Buffer, rest: AsyncIterator[Buffer]) -> AsyncGenerator[bytes | memoryview, None]:
+    yield memoryview(first)
+    async for piece in rest:
+        yield memoryview(piece)
+
+
+# The volume is not here (http.md 3.2)
+
+
+async def _answer_from_elsewhere(
+    request: Request, node: Node, query: Form, path: ParsedPath, volume_id: int
+) -> Response:
+    # DEVIATE: the reference does not look at `proxied` here; two servers with stale tables ask each other for ever.
+    if node.config.read_mode == "local" or query.get("proxied") == "true":
+        return empty_response(404)
+    location = await _choose_location(node, volume_id)
+    if location is None:
+        return empty_response(404)
+    if node.config.read_mode == "proxy":
+        return await _proxy(request, node, query, location)
+    collection = f"collection={quote_plus(go_bytes(query['collection']))}&" if query.get("collection") else ""
+    target = f"http://{location.url}/{path.vid_text},{path.fid_text}?{collection}proxied=true"
+    return redirect_response(request, 301, go_bytes(target))
+
+
+async def _choose_location(node: Node, volume_id: int) -> Location | None:
+    lookup = LookupVolume(volume_id, max_age_s=_LOCATIONS_MAX_AGE_S)
+    try:
+        found = await node.supervisor.call(lookup, CALL_TIMEOUT_S)
+    except VolumedError as error:
+        _log.info("look-up of volume %d: %s", volume_id, error.text)
+        return None
+    own = own_address(node.config)
+    others: list[Location] = [location for location in found.locations if own not in location.url]
+    return random.choice(others) if others else None
+
+
+async def _proxy(request: Request, node: Node, query: Form, location: Location) -> Response:
+    pairs = sorted({**query, "proxied": "true"}.items())
+    encoded = "&".join(f"{quote_plus(go_bytes(name))}={quote_plus(go_bytes(value))}" for name, value in pairs)
+    headers = [(name, value) for name, value in request.raw_headers if name.lower() not in _NOT_FORWARDED]
+    try:
+        answer = await node.peers.request(
+            "GET", location.url, request.raw_path + b"?" + encoded.encode(), headers
+        )
+    except PeerError as error:
+        _log.error("read of %s from %s: %s", request.path, location.url, error.text)
+        return empty_response(500)
+    relayed: Headers = [(name, value) for name, value in answer.headers if name.lower() not in _NOT_RELAYED]
+    response = Response(answer.status, relayed, content_length=answer.content_length)
+    if request.method == "HEAD" or answer.content_length == 0:
+        answer.close()
+    else:
+        response.body = answer.chunks()
+        response.content_length = answer.content_length
+    return response
+
+

@@ -1,0 +1,262 @@
+"""POST and PUT of a needle (http.md 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import time
+from typing import NamedTuple
+
+from volumed.bus.bodypool import BodyPool, Slab
+from volumed.bus.frames import (
+    FLAG_FSYNC,
+    SHARED_BODY_BYTES_MIN,
+    StoreOutcome,
+    StoreResult,
+    pack_put,
+    pack_put_shared,
+)
+from volumed.errors import (
+    ClientError,
+    RetryError,
+    SizeLimitExceeded,
+    StaleGeneration,
+    VolumedError,
+    VolumeNotFound,
+)
+from volumed.formats.checksum import etag
+from volumed.formats.fileid import parse_key_cookie, parse_volume_id
+from volumed.formats.needle import FLAG_TTL, Buffer, Needle, encode_body
+from volumed.formats.numbers import go_bytes
+from volumed.formats.ttl import Ttl
+from volumed.http.background import finish_anyway
+from volumed.http.body import SLAB_HEAD_ROOM, BodySource, BodyTooLarge, ReceivedBody
+from volumed.http.compression import DecompressedTooLarge
+from volumed.http.message import Request, Response
+from volumed.http.node import Link, Node, own_address
+from volumed.http.paths import parse_read_path, parse_write_path
+from volumed.http.query import parse_query
+from volumed.http.replicas import ReplicaError, find_replicas, write_to_replicas
+from volumed.http.responses import error_response, json_response
+from volumed.http.upload import ParsedUpload, UploadForm, parse_upload, parse_upload_form, upload_result
+from volumed.storage.map_records import VolumeRecord
+
+__all__ = [
+    "StoreOperationParts",
+    "UploadTarget",
+    "handle_write",
+    "pack_upload",
+    "parse_target",
+    "store",
+    "upload_response",
+]
+
+_FRAMING_BYTES_MAX = 1 << 20
+"""How much longer than the file limit a form may be."""
+_INLINE_BYTES_MAX = 128 << 10
+"""Larger bodies are parsed, hashed and compressed in a thread."""
+_URLENCODED = b"application/x-www-form-urlencoded"
+_GENERATIONS_MAX = 4
+
+
+class UploadTarget(NamedTuple):
+    """A complete upload and the needle it makes."""
+
+    request: Request
+    form: UploadForm
+    upload: ParsedUpload
+    volume_id: int
+    needle: Needle
+
+
+class StoreOperationParts(NamedTuple):
+    """A packed put; ``slab`` is where a shared body lies."""
+
+    operation: bytes
+    slab: Slab | None = None
+
+
+async def handle_write(request: Request, body: BodySource, node: Node) -> Response:
+    """Answer a POST or PUT."""
+    pretty = bool(parse_query(request.query_string).get("pretty"))
+    limit = node.config.file_size_limit_bytes
+    try:
+        form, volume_id, received = await _receive(request, body, limit + _FRAMING_BYTES_MAX)
+    except BodyTooLarge:
+        return error_response(400, SizeLimitExceeded.file(limit).text, pretty=pretty)
+    except RetryError as error:
+        await body.discard()
+        return error_response(500, error.text, pretty=pretty)
+    except ClientError as error:
+        return error_response(400, error.text, pretty=pretty)
+    try:
+        upload = await _parse(request, form, received.data, limit)
+        target = parse_target(request, form, upload, volume_id)
+    except ClientError as error:
+        received.release()
+        return error_response(413 if isinstance(error, DecompressedTooLarge) else 400, error.text, pretty=pretty)
+    except BaseException:
+        received.release()
+        raise
+    return await finish_anyway(_store(node, target, received))
+
+
+def parse_target(request: Request, form: UploadForm, upload: ParsedUpload, volume_id: int) -> UploadTarget:
+    """The needle of an upload. Raises `FormatError` for a bad file id."""
+    key, cookie = parse_key_cookie(parse_write_path(request.path))
+    return UploadTarget(request, form, upload, volume_id, upload.to_needle(key, cookie))
+
+
+def pack_upload(target: UploadTarget, record: VolumeRecord, pool: BodyPool, slab: Slab | None) -> StoreOperationParts:
+    """The put of an upload into the volume described by ``record``. ``slab`` is what the body was received into.
+
+    Raises `RetryError` when there is no room for a large body.
+    """
+    needle = target.needle
+    if not needle.ttl and record.ttl:
+        needle.ttl = Ttl.from_u32(record.ttl)
+        needle.flags |= FLAG_TTL
+    flags = FLAG_FSYNC if target.form.fsync else 0
+    head = (target.volume_id, record.generation, needle.cookie, needle.key, needle.checksum)
+    prefix, data, suffix = encode_body(needle, record.version)
+    size = len(prefix) + len(data) + len(suffix)
+    if size < SHARED_BODY_BYTES_MIN:
+        return StoreOperationParts(pack_put(*head, b"".join((prefix, data, suffix)), flags))
+    start = None if slab is None else _place_around(slab, prefix, data, suffix)
+    if slab is not None and start is not None:
+        slab.retain()
+    else:
+        slab, start = _copy_to_slab(pool, prefix, data, suffix), 0
+    return StoreOperationParts(pack_put_shared(*head, size, slab.offset + start, flags), slab)
+
+
+def upload_response(target: UploadTarget, result: StoreResult) -> Response:
+    """201, or 204 when the same was stored already (http.md 4.6)."""
+    checksum = etag(target.needle.checksum)
+    headers = [
+        (b"Content-Md5", go_bytes(target.upload.content_md5)),
+        (b"Etag", f'"{checksum}"'.encode()),
+    ]
+    if result.outcome == StoreOutcome.UNCHANGED:
+        return Response(204, headers)
+    response = json_response(201, upload_result(target.upload, checksum, pretty=target.form.pretty))
+    response.headers = headers + response.headers
+    return response
+
+
+async def _receive(request: Request, body: BodySource, limit_bytes: int) -> tuple[UploadForm, int, ReceivedBody]:
+    """Form, volume id and body. What can be refused without the body is, before it is asked for."""
+    if _URLENCODED in request.headers.get(b"content-type", b"").lower():
+        received = await body.read(limit_bytes)
+        try:
+            form = parse_upload_form(request, received.data)
+            return form, parse_volume_id(parse_read_path(request.path).vid_text), received
+        except BaseException:
+            received.release()
+            raise
+    form = parse_upload_form(request, b"")
+    volume_id = parse_volume_id(parse_read_path(request.path).vid_text)
+    return form, volume_id, await body.read(limit_bytes)
+
+
+async def _parse(request: Request, form: UploadForm, data: Buffer, limit_bytes: int) -> ParsedUpload:
+    now_s = int(time.time())
+    if len(data) <= _INLINE_BYTES_MAX:
+        return parse_upload(request, form, data, now_s=now_s, size_limit_bytes=limit_bytes)
+    return await asyncio.to_thread(
+        parse_upload, request, form, data, now_s=now_s, size_limit_bytes=limit_bytes
+    )
+
+
+async def _store(node: Node, target: UploadTarget, received: ReceivedBody) -> Response:
+    """Write here and on the replicas; the body is released."""
+    pretty = target.form.pretty
+    try:
+        handle = node.view.locate(target.volume_id)
+        targets: list[str] = []
+        if not target.form.is_replicate:
+            record = None if handle is None else handle.record
+            targets = await find_replicas(node, target.volume_id, record)
+        result = StoreResult(StoreOutcome.STORED, 0)
+        if handle is not None:
+            result = await _store_here(node, target, received.slab)
+        elif not targets:
+            raise VolumeNotFound.on_server(target.volume_id, own_address(node.config))
+        if targets:
+            await _replicate(node, target, targets)
+        return upload_response(target, result)
+    except VolumedError as error:
+        return error_response(500, error.text, pretty=pretty)
+    finally:
+        received.release()
+
+
+async def _replicate(node: Node, target: UploadTarget, targets: list[str]) -> None:
+    try:
+        await write_to_replicas(node, targets, target.request, target.form, target.upload, target.needle)
+    except ReplicaError as error:
+        raise ReplicaError(
+            f"failed to write to replicas for volume {target.volume_id}: {error.text}"
+        ) from None
+
+
+async def _store_here(node: Node, target: UploadTarget, slab: Slab | None) -> StoreResult:
+    for _ in range(_GENERATIONS_MAX):
+        handle = node.view.locate(target.volume_id)
+        if handle is None:
+            raise VolumeNotFound.on_server(target.volume_id, own_address(node.config))
+        try:
+            parts = pack_upload(target, handle.record, node.pool, slab)
+            result = await store(node.link(handle.disk_id), parts)
+        except VolumedError as error:
+            raise ClientError(f"failed to write to local disk: {error.text}") from None
+        if not isinstance(result.error, StaleGeneration):
+            break
+    if result.error is not None:
+        raise ClientError(f"failed to write to local disk: {result.error.text}")
+    return result
+
+
+async def store(link: Link, parts: StoreOperationParts) -> StoreResult:
+    """Send one operation and wait for its result. Raises what the link raises at once."""
+    future: asyncio.Future[StoreResult] = asyncio.get_running_loop().create_future()
+
+    def done(result: StoreResult) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    try:
+        link.store(parts.operation, done, parts.slab)
+    finally:
+        if parts.slab is not None:
+            parts.slab.release()
+    return await future
+
+
+def _place_around(slab: Slab, prefix: bytes, data: Buffer, suffix: bytes) -> int | None:
+    """Complete a body whose data lie in a slab already; returns its start, None when they lie elsewhere.
+
+    What stood around the data (the framing of a form) is overwritten, and is of no use any more.
+    """
+    if not isinstance(data, memoryview) or data.obj is not slab.view.obj:
+        return None
+    at = _address(data) - _address(slab.view)
+    start, end = at - len(prefix), at + len(data)
+    if start < 0 or end + len(suffix) > slab.length or len(prefix) > SLAB_HEAD_ROOM:
+        return None
+    slab.view[start:at] = prefix
+    slab.view[end : end + len(suffix)] = suffix
+    return start
+
+
+def _address(view: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
+def _copy_to_slab(pool: BodyPool, *parts: Buffer) -> Slab:
+    slab = pool.allocate(sum(map(len, parts)))
+    at = 0
+    for part in parts:
+        slab.data[at : at + len(part)] = part
+        at += len(part)
+    return slab

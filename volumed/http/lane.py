@@ -1,0 +1,106 @@
+"""The needle lane: requests for one needle answered at the connection, without a task or the framework.
+
+A shortcut, never a second behaviour: it calls the functions that the handlers call, answers only what goes well, and
+leaves every other case, errors included, to the handlers, which start from the beginning.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from volumed.bus.frames import SHARED_BODY_BYTES_MIN, StoreOutcome, StoreResult
+from volumed.errors import StaleGeneration, VolumedError
+from volumed.formats.fileid import parse_key_cookie, parse_volume_id
+from volumed.formats.replication import ReplicaPlacement
+from volumed.http.exchange import Exchange
+from volumed.http.handlers_write import UploadTarget, pack_upload, parse_target, upload_response
+from volumed.http.head import cors_headers
+from volumed.http.needle_source import needle_at_hand
+from volumed.http.node import Node
+from volumed.http.paths import parse_read_path
+from volumed.http.read_decision import is_plain_get, plain_get_head
+from volumed.http.responses import error_response
+from volumed.http.routes import is_page
+from volumed.http.upload import parse_upload, parse_upload_form
+
+__all__ = ["NeedleLane"]
+
+_log = logging.getLogger(__name__)
+_COMPRESSED_INLINE_MAX = SHARED_BODY_BYTES_MIN
+
+
+class NeedleLane:
+    """One per front. ``server`` is the `Server` header."""
+
+    def __init__(self, node: Node, server: bytes) -> None:
+        self._node = node
+        self._server = server
+        self._size_limit_bytes = node.config.file_size_limit_bytes
+
+    def try_answer(self, exchange: Exchange) -> bool:
+        """Answer the request now, or when the worker has; False: the handlers must."""
+        method = exchange.request.method
+        try:
+            if method == "GET":
+                return self._read(exchange)
+            if method in ("PUT", "POST") and not exchange.public:
+                return self._write(exchange)
+        except VolumedError:
+            pass  # the handler meets the same error and knows its answer
+        except Exception:
+            _log.exception("needle lane: %s", exchange.request.path)
+        return False
+
+    def _read(self, exchange: Exchange) -> bool:
+        request = exchange.request
+        if not is_plain_get(request) or not exchange.keep_alive or request.http_version != "1.1":
+            return False
+        path = parse_read_path(request.path)
+        key, cookie = parse_key_cookie(path.fid_text)
+        needle = needle_at_hand(self._node.view.read_now(parse_volume_id(path.vid_text), key), key)
+        if needle is None or needle.cookie != cookie:
+            return False
+        if needle.ttl and needle.is_expired(time.time_ns()):
+            return False
+        head = plain_get_head(needle, path, request.request_id, int(time.time()), self._server)
+        if head is None or not exchange.body.complete:
+            return False
+        exchange.reply_raw(head, memoryview(needle.data))
+        return True
+
+    def _write(self, exchange: Exchange) -> bool:
+        request, node = exchange.request, self._node
+        if exchange.body.received >= SHARED_BODY_BYTES_MIN or is_page(request.path, node.config, public=False):
+            return False
+        body = exchange.body.take_all()
+        form = parse_upload_form(request, body)
+        volume_id = parse_volume_id(parse_read_path(request.path).vid_text)
+        handle = node.view.locate(volume_id)
+        if handle is None:
+            return False
+        if not form.is_replicate and ReplicaPlacement.from_byte(handle.record.replica_placement).copies > 1:
+            return False
+        upload = parse_upload(
+            request, form, body, now_s=int(time.time()), size_limit_bytes=self._size_limit_bytes
+        )
+        target = parse_target(request, form, upload, volume_id)
+        parts = pack_upload(target, handle.record, node.pool, None)
+        node.link(handle.disk_id).store(
+            parts.operation, lambda result: self._stored(exchange, target, result), parts.slab
+        )
+        if parts.slab is not None:
+            parts.slab.release()
+        return True
+
+    def _stored(self, exchange: Exchange, target: UploadTarget, result: StoreResult) -> None:
+        if isinstance(result.error, StaleGeneration):
+            exchange.run_handler()
+            return
+        if result.outcome == StoreOutcome.ERROR:
+            text = "" if result.error is None else result.error.text
+            response = error_response(500, f"failed to write to local disk: {text}", pretty=target.form.pretty)
+        else:
+            response = upload_response(target, result)
+        response.headers += cors_headers(exchange.request)
+        exchange.reply(response)

@@ -1,0 +1,195 @@
+"""Copies of a volume on other servers: which there are, and writes and deletes passed on to them (http.md 4.7, 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple
+from urllib.parse import quote, quote_plus
+
+import msgspec
+
+from volumed.bus.calls import Location, LookupVolume
+from volumed.errors import ClientError, VolumedError
+from volumed.formats.needle import Needle
+from volumed.formats.numbers import go_bytes, go_text
+from volumed.formats.replication import ReplicaPlacement
+from volumed.http.headertext import canonical_name, clean_value
+from volumed.http.message import Headers, Request
+from volumed.http.mime import extension, mime_by_extension
+from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
+from volumed.http.pairs import pairs_to_headers
+from volumed.http.peer import PeerError
+from volumed.http.query import parse_query
+from volumed.http.upload import ParsedUpload, UploadForm
+from volumed.storage.map_records import VolumeRecord
+
+__all__ = ["ReplicaError", "delete_at", "delete_on_replicas", "find_replicas", "write_to_replicas"]
+
+_ANSWER_BYTES_MAX = 64 << 10
+_DELETED_STATUSES = frozenset({200, 202, 204, 404})
+
+
+class ReplicaError(ClientError):
+    """The copies are too few, or one of them failed."""
+
+
+class _PeerAnswer(msgspec.Struct):
+    error: str = ""
+
+
+class _Form(NamedTuple):
+    """A multipart body in pieces and its Content-Type."""
+
+    content_type: bytes
+    body: tuple[bytes | bytearray | memoryview, ...]
+
+
+async def find_replicas(
+    node: Node, volume_id: int, record: VolumeRecord | None, *, for_delete: bool = False
+) -> list[str]:
+    """Addresses of the other copies; ``record`` is None when the volume is not here.
+
+    Raises `ReplicaError` when the look-up fails or there are fewer copies than there should be.
+    """
+    copies = 0 if record is None else ReplicaPlacement.from_byte(record.replica_placement).copies
+    if copies == 1:
+        return []
+    try:
+        found = await node.supervisor.call(LookupVolume(volume_id), CALL_TIMEOUT_S)
+    except VolumedError as error:
+        raise ReplicaError(f"replicating lookup failed for {volume_id}: {error.text}") from None
+    locations: list[Location] = found.locations
+    what = "replication"
+    if not for_delete:
+        locations = [location for location in locations if not location.read_only]
+        what = "writable replication"
+    if len(locations) < copies:
+        raise ReplicaError(
+            f"{what} locations [{len(locations)}] is less than volume {volume_id} replication copy count [{copies}]"
+        )
+    own = own_address(node.config)
+    return [location.url for location in locations if location.url != own]
+
+
+async def write_to_replicas(
+    node: Node, targets: Sequence[str], request: Request, form: UploadForm, upload: ParsedUpload, needle: Needle
+) -> None:
+    """Store the needle on all targets. The first failure cancels the others and raises `ReplicaError`."""
+    target = quote(go_bytes(request.path), safe="/,:;=@&$+!*'()~").encode() + b"?" + _write_query(form, upload).encode()
+    await _on_all(
+        {address: _write_one(node, address, target, request, upload, needle) for address in targets},
+    )
+
+
+async def delete_on_replicas(node: Node, targets: Sequence[str], request: Request) -> None:
+    """Delete the needle of the request on all targets. Raises `ReplicaError` on the first failure."""
+    await delete_at(node, targets, request.raw_path, request)
+
+
+async def delete_at(node: Node, addresses: Sequence[str], path: bytes, request: Request) -> None:
+    """Delete the needle at ``path`` on all servers, with the token of ``request``. Raises `ReplicaError`."""
+    await _on_all({address: _delete_one(node, address, path, request) for address in addresses})
+
+
+def _bearer_token(request: Request) -> Headers:
+    """The caller's token, to be passed on; from the query, the Authorization header or the cookie (http.md 8.2)."""
+    authorization = request.headers.get(b"authorization", b"")
+    bearer = authorization[7:] if authorization[:6].lower() == b"bearer" else b""
+    token = go_bytes(parse_query(request.query_string).get("jwt", "")) or bearer or _cookie_token(request)
+    return [(b"Authorization", b"Bearer " + clean_value(token))] if token else []
+
+
+def _cookie_token(request: Request) -> bytes:
+    pairs = (pair.strip().partition(b"=") for pair in request.headers.get(b"cookie", b"").split(b";"))
+    return next((value for name, _, value in pairs if name == b"AT"), b"")
+
+
+async def _on_all(work: dict[str, Awaitable[None]]) -> None:
+    async def one(address: str, task: Awaitable[None]) -> None:
+        try:
+            await task
+        except VolumedError as error:
+            raise ReplicaError(f"[{address}]: {error.text}") from None
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for address, task in work.items():
+                group.create_task(one(address, task))
+    except* ReplicaError as failures:
+        raise _first(failures) from None
+
+
+def _first(group: BaseExceptionGroup[ReplicaError]) -> ReplicaError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _write_one(
+    node: Node, address: str, target: bytes, request: Request, upload: ParsedUpload, needle: Needle
+) -> None:
+    url = f"http://{address}{go_text(target)}"
+    name = go_text(needle.name)
+    form = _multipart(upload, needle, url)
+    headers: Headers = [
+        (b"Content-Type", form.content_type),
+        *((b"Seaweed-" + canonical_name(pair), value) for pair, value in pairs_to_headers(needle.pairs)),
+        *_bearer_token(request),
+        (b"X-Amz-Request-Id", request.request_id),
+    ]
+    try:
+        answer = await node.peers.request("POST", address, target, headers, form.body)
+        content = await answer.read(_ANSWER_BYTES_MAX)
+    except PeerError as error:
+        raise PeerError(f"upload {name} {len(needle.data)} bytes to {url}: {error.text}") from None
+    if answer.status == 204:
+        return
+    try:
+        result = msgspec.json.decode(content, type=_PeerAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ReplicaError(f"unmarshal {url}: {error}") from None
+    if result.error:
+        raise ReplicaError(f"unmarshalled error {url}: {result.error}")
+
+
+def _write_query(form: UploadForm, upload: ParsedUpload) -> str:
+    values = {
+        "cm": "true" if upload.is_manifest else "",
+        "fsync": "true" if form.fsync else "",
+        "ts": str(upload.last_modified),
+        "ttl": str(upload.ttl),
+        "type": "replicate",
+    }
+    always = ("ttl",)
+    return "&".join(f"{name}={quote_plus(value)}" for name, value in values.items() if value or name in always)
+
+
+def _multipart(upload: ParsedUpload, needle: Needle, url: str) -> _Form:
+    boundary = secrets.token_hex(30).encode()
+    name = needle.name.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\r", b"").replace(b"\n", b"")
+    mime = needle.mime or mime_by_extension(extension(go_text(needle.name)).lower()).encode()
+    lines = [b'Content-Disposition: form-data; filename="%b"; name="file"' % name]
+    if upload.is_gzipped:
+        lines.append(b"Content-Encoding: gzip")
+    if upload.content_md5:
+        lines.append(b"Content-MD5: " + go_bytes(upload.content_md5))
+    if mime:
+        lines.append(b"Content-Type: " + mime.replace(b"\r", b"").replace(b"\n", b""))
+    lines.append(b"Idempotency-Key: " + go_bytes(url))
+    head = b"--%b\r\n%b\r\n\r\n" % (boundary, b"\r\n".join(lines))
+    return _Form(
+        b"multipart/form-data; boundary=" + boundary, (head, needle.data, b"\r\n--%b--\r\n" % boundary)
+    )
+
+
+async def _delete_one(node: Node, address: str, path: bytes, request: Request) -> None:
+    answer = await node.peers.request("DELETE", address, path + b"?type=replicate", _bearer_token(request))
+    content = await answer.read(_ANSWER_BYTES_MAX)
+    if answer.status in _DELETED_STATUSES:
+        return
+    try:
+        text = msgspec.json.decode(content, type=_PeerAnswer).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = ""
+    raise ReplicaError(text or go_text(content))

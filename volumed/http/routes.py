@@ -1,0 +1,21 @@
+"""Which paths are pages of the framework's; all others are file ids (http.md 1.2)."""
+
+from __future__ import annotations
+
+from volumed.config.node import NodeConfig
+
+__all__ = ["STATIC_PREFIX", "is_page"]
+
+STATIC_PREFIX = "/seaweedfsstatic/"
+_PUBLIC = frozenset({"/favicon.ico", "/seaweedfsstatic"})
+_ADMIN = _PUBLIC | {"/status", "/healthz", "/readyz"}
+_STANDALONE = frozenset({"/dir/assign", "/dir/lookup"})
+
+
+def is_page(path: str, config: NodeConfig, *, public: bool) -> bool:
+    """Whether the path is served by a resource of `volumed.http.app` on this port."""
+    if path.startswith(STATIC_PREFIX):
+        return True
+    if public:
+        return path in _PUBLIC
+    return path in _ADMIN or (config.standalone and path in _STANDALONE)

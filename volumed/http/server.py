@@ -1,0 +1,131 @@
+"""One running front: connections, handlers, housekeeping and the graceful stop (http.md 1, 11)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+
+from volumed.bus.bodypool import BodyPool
+from volumed.config.node import NodeConfig
+from volumed.http.accept import Acceptor
+from volumed.http.app import create_app
+from volumed.http.background import unfinished
+from volumed.http.bridge import run_application
+from volumed.http.connection import Connection, Handler
+from volumed.http.exchange import Exchange
+from volumed.http.front_node import FrontNode
+from volumed.http.head import server_name
+from volumed.http.lane import NeedleLane
+from volumed.http.node import Node
+from volumed.http.routes import is_page
+from volumed.http.store_handlers import handle_store
+from volumed.nodetable import FrontRow, NodeTable
+
+__all__ = ["FrontServer", "NodeHandler"]
+
+_log = logging.getLogger(__name__)
+_ADMIN_STOP_S = 30.0
+_PUBLIC_STOP_S = 300.0
+_SWEEPS_PER_TIMEOUT = 4
+_CONNECTIONS_MAX = 16_384
+
+
+class NodeHandler:
+    """Sends each request to the lane, the handlers or the framework; `volumed.http.connection.Handler`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._lane = NeedleLane(node, server_name(node.config.offset_width)) if node.config.needle_lane else None
+        self._app = create_app(node)
+
+    def answer_now(self, exchange: Exchange) -> bool:
+        return self._lane is not None and self._lane.try_answer(exchange)
+
+    async def answer(self, exchange: Exchange) -> None:
+        request = exchange.request
+        if self._lane is None or is_page(request.path, self._node.config, public=exchange.public):
+            await run_application(self._app, exchange)
+        else:
+            await exchange.send(
+                await handle_store(request, exchange.body, self._node, public=exchange.public)
+            )
+
+
+class FrontServer:
+    """Everything of one front process that lives on its loop. `volumed.http.connection.Host`."""
+
+    handler: Handler
+
+    def __init__(
+        self, config: NodeConfig, table: NodeTable, row: FrontRow, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.loop = loop
+        self.clock: Callable[[], float] = loop.time
+        self.idle_timeout_s = config.idle_timeout_s
+        self.server_name = server_name(config.offset_width)
+        self.stopping = False
+        self._table = table
+        self._row = row
+        self._node = FrontNode(config, table, loop)
+        self.pool: BodyPool | None = self._node.pool
+        self.handler = NodeHandler(self._node)
+        self._connections: set[Connection] = set()
+        self._acceptors: list[Acceptor] = []
+        self._all_closed = asyncio.Event()
+        self._sweeper = loop.create_task(self._sweep())
+
+    def listen(self, listener: socket.socket, *, public: bool) -> None:
+        """Accept on a listening socket."""
+        create = partial(Connection, self, public=public)
+        acceptor = Acceptor(self.loop, listener, self._table, self._row, _CONNECTIONS_MAX, create)
+        self._acceptors.append(acceptor)
+
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._row.add_connections(1)
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._row.add_connections(-1)
+        if not self._connections:
+            self._all_closed.set()
+
+    async def stop(self) -> None:
+        """Stop accepting, close idle connections, let the others finish within their time."""
+        self.stopping = True
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for connection in list(self._connections):
+            connection.close_if_idle()
+        await self._wait_closed(_ADMIN_STOP_S)
+        for connection in list(self._connections):
+            if not connection.public:
+                connection.abort()
+        await self._wait_closed(_PUBLIC_STOP_S - _ADMIN_STOP_S)
+        for connection in list(self._connections):
+            connection.abort()
+        if work := unfinished():
+            await asyncio.wait(work, timeout=_ADMIN_STOP_S)
+        self._sweeper.cancel()
+        self._node.close()
+
+    async def _wait_closed(self, seconds: float) -> None:
+        if self._connections:
+            self._all_closed.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._all_closed.wait()
+            except TimeoutError:
+                _log.warning("%d connections are still busy", len(self._connections))
+
+    async def _sweep(self) -> None:
+        """One timer for all connections."""
+        pause_s = 1.0 if self.idle_timeout_s <= 0 else min(1.0, self.idle_timeout_s / _SWEEPS_PER_TIMEOUT)
+        while True:
+            await asyncio.sleep(pause_s)
+            now = self.clock()
+            for connection in list(self._connections):
+                connection.sweep(now)

@@ -1,0 +1,38 @@
+"""The store handlers of both ports: which method goes where, and what every answer of theirs carries (http.md 1.3)."""
+
+from __future__ import annotations
+
+from volumed.http.body import BodySource
+from volumed.http.handlers_delete import handle_delete
+from volumed.http.handlers_read import handle_read
+from volumed.http.handlers_write import handle_write
+from volumed.http.head import cors_headers
+from volumed.http.message import Request, Response
+from volumed.http.node import Node
+from volumed.http.query import parse_query
+from volumed.http.responses import empty_response, error_response, options_response
+
+__all__ = ["handle_store"]
+
+
+async def handle_store(request: Request, body: BodySource, node: Node, *, public: bool) -> Response:
+    """Answer any request that is not one of the admin pages; ``public`` is the port's kind."""
+    response = await _dispatch(request, body, node, public)
+    response.headers += cors_headers(request)
+    return response
+
+
+async def _dispatch(request: Request, body: BodySource, node: Node, public: bool) -> Response:
+    method = request.method
+    if method in ("GET", "HEAD"):
+        return await handle_read(request, node)
+    if method == "OPTIONS":
+        return options_response(public=public)
+    if public:
+        return empty_response(200)
+    if method in ("POST", "PUT"):
+        return await handle_write(request, body, node)
+    if method == "DELETE":
+        return await handle_delete(request, node)
+    pretty = bool(parse_query(request.query_string).get("pretty"))
+    return error_response(400, f"unsupported method {method}", pretty=pretty)
