@@ -61,6 +61,7 @@ _FRAMES_PER_TURN_MAX = 1024
 _REPLY_BYTES_TARGET = 1 << 20
 _STOP_LIMIT_S = 10.0
 """How long a stopping worker waits for flushes, reads and tasks; the supervisor's patience is longer."""
+_STOP_POLL_S = 0.05
 _LINGER_MS = 1000
 
 
@@ -146,13 +147,8 @@ class DiskLoop:
             self._turn(next_tick - time.monotonic())
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + _TICK_S
-                self._bodies.forget_gone()
-                host.tick()
-        limit = time.monotonic() + _STOP_LIMIT_S
-        while self._turn(0.05) or not self._idle:
-            if time.monotonic() > limit:
-                _log.error("stopping with work unfinished: the disk does not answer")
-                break
+                self._tick()
+        self._finish()
 
     def close(self) -> None:
         """Send what is queued and release everything."""
@@ -160,6 +156,24 @@ class DiskLoop:
         self._supervisor.close(_LINGER_MS)
         self._context.term()
         self._bodies.close()
+
+    def _tick(self) -> None:
+        self._bodies.forget_gone()
+        try:
+            self._host.tick()
+        except Exception:
+            _log.exception("periodic work failed")
+
+    def _finish(self) -> None:
+        """Take what has arrived, then only what other threads still have."""
+        self._turn(0)
+        self._poller.unregister(self._data)
+        limit = time.monotonic() + _STOP_LIMIT_S
+        while not self._idle:
+            self._turn(_STOP_POLL_S)
+            if time.monotonic() > limit:
+                _log.error("stopping with work unfinished: the disk does not answer")
+                return
 
     @property
     def _idle(self) -> bool:

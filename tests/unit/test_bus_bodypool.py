@@ -95,6 +95,13 @@ def test_a_full_pool_asks_to_retry(pool: BodyPool) -> None:
     pool.allocate(64 * PAGE).release()
 
 
+def test_a_pool_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "pool").write_bytes(b"old")
+    pool = BodyPool(str(tmp_path / "pool"), capacity=PAGE)
+    assert bytes(PoolReader(pool.path).view(0, 3)) == bytes(3)
+    pool.close()
+
+
 def test_closing_removes_the_file_and_spares_slabs(tmp_path: Path) -> None:
     pool = BodyPool(str(tmp_path / "pool"), capacity=PAGE)
     held = pool.allocate(1)

@@ -299,3 +299,20 @@ def test_the_slab_of_a_lost_batch_is_kept_until_the_worker_is_gone(tmp_path: Pat
             assert b.pool.free_bytes == free
 
     run(test)
+
+
+def test_closing_fails_what_waits(tmp_path: Path) -> None:
+    async def test() -> None:
+        with bench(tmp_path) as b:
+            b.store()
+            await b.worker.batch()
+            b.store()
+            read = b.link.read(1, 1)
+            b.link.close()
+            assert errors(b) == ["the front is stopping"] * 2
+            with pytest.raises(DiskUnavailable):
+                await read
+            with pytest.raises(DiskUnavailable):
+                b.store()
+
+    run(test)

@@ -104,11 +104,14 @@ class BodyPool:
     """A front's pool. Used by one thread."""
 
     def __init__(self, path: str, capacity: int = POOL_BYTES, kept_bytes: int = _KEPT_BYTES) -> None:
-        """Create the file ``path``. ``capacity`` and ``kept_bytes`` are multiples of the page size."""
+        """Create the file ``path``, in place of what a killed front of this name has left. ``capacity`` and
+        ``kept_bytes`` are multiples of the page size."""
         self.path = path
         self._kept_bytes = kept_bytes
         self._kept_end = 0
         self._extents = ExtentAllocator(capacity)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.ftruncate(self._fd, capacity)
         self._map = mmap.mmap(self._fd, capacity)

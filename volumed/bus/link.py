@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,12 +28,10 @@ from volumed.bus.frames import (
     READ_NEEDLE,
     READ_RANGE,
     READ_REPLY,
-    STATUS_OK,
     STORE_REPLY,
     ReadOperation,
     StoreOutcome,
     StoreResult,
-    decode_error,
     pack_hello,
     pack_read,
     pack_read_batch,
@@ -43,6 +40,7 @@ from volumed.bus.frames import (
     parse_store_reply,
 )
 from volumed.bus.pending import PendingCalls, start_call
+from volumed.bus.read_queue import ReadQueue
 from volumed.bus.store_queue import StoreItem, StoreQueue
 from volumed.bus.timerfd import MicroTimer
 from volumed.config.node import NodeConfig
@@ -51,6 +49,7 @@ from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskState, NodeTable
 
 __all__ = ["DiskLink", "LinkLimits"]
 
+_STOPPING = "the front is stopping"
 _NUMBER_MASK = 0xFFFFFFFF
 
 
@@ -75,11 +74,6 @@ class _Batch(NamedTuple):
     number: int
     items: list[StoreItem]
     deadline: float
-
-
-class _Read(NamedTuple):
-    operation: bytes
-    future: asyncio.Future[memoryview]
 
 
 class DiskLink:
@@ -113,10 +107,10 @@ class DiskLink:
         self._queue = StoreQueue()
         self._batch: _Batch | None = None
         self._unanswered: dict[int, list[Slab]] = {}
-        self._reads_waiting: deque[tuple[int, _Read]] = deque()
-        self._reads: dict[int, tuple[asyncio.Future[memoryview], float]] = {}
+        self._reads = ReadQueue(self._limits.reads_in_flight_max)
         self._calls = PendingCalls()
         self._flush_planned = False
+        self._closed = False
         self._watch: asyncio.TimerHandle | None = None
         self._hold = MicroTimer(loop, self._limits.hold_s, self._send_stores)
 
@@ -152,12 +146,16 @@ class DiskLink:
         return future
 
     def close(self) -> None:
-        """Fail what waits and disconnect."""
+        """Fail what waits and disconnect, for good."""
+        if self._closed:
+            return
+        self._closed = True
+        self._serving = False
         self._hold.close()
         if self._watch is not None:
             self._watch.cancel()
-        self._lose_worker(DiskUnavailable("the front is stopping"))
-        self._fail_waiting(DiskUnavailable("the front is stopping"))
+        self._lose_worker(DiskUnavailable(_STOPPING))
+        self._fail_waiting(DiskUnavailable(_STOPPING))
 
     # Sending
 
@@ -165,12 +163,12 @@ class DiskLink:
         self, kind: int, flags: int, volume_id: int, generation: int, key: int, offset: int, length: int
     ) -> asyncio.Future[memoryview]:
         self._require_worker()
-        if len(self._reads_waiting) >= self._limits.reads_waiting_max:
+        if self._reads.waiting >= self._limits.reads_waiting_max:
             raise RetryError(f"too many reads wait for disk {self._disk_id}")
         number = self._next_number()
         packed = pack_read(ReadOperation(number, kind, flags, volume_id, generation, key, offset, length))
         future: asyncio.Future[memoryview] = self._loop.create_future()
-        self._reads_waiting.append((number, _Read(packed, future)))
+        self._reads.add(number, packed, future)
         self._plan_flush()
         return future
 
@@ -189,14 +187,14 @@ class DiskLink:
                 self._send_stores()
             else:
                 self._hold.arm()
-        if self._reads_waiting:
+        if self._reads.waiting:
             self._send_reads()
 
     def _send_stores(self) -> None:
         """Send the next batch, held long enough or not."""
         self._hold.disarm()
         self._follow_table()
-        if self._channel is None or self._batch is not None or not len(self._queue):
+        if self._channel is None or not self._serving or self._batch is not None or not len(self._queue):
             return
         items = self._queue.take()
         number = self._next_number()
@@ -204,23 +202,11 @@ class DiskLink:
         self._channel.send(pack_store_batch(number, [item.operation for item in items]))
 
     def _send_reads(self) -> None:
-        room = self._limits.reads_in_flight_max - len(self._reads)
-        if self._channel is None or room <= 0:
+        if self._channel is None or not self._serving:
             return
-        deadline = self._loop.time() + self._limits.read_timeout_s
-        operations: list[bytes] = []
-        while self._reads_waiting and len(operations) < room:
-            number, (packed, future) = self._reads_waiting.popleft()
-            if not future.done():
-                operations.append(packed)
-                self._reads[number] = (future, deadline)
+        operations = self._reads.take(self._loop.time() + self._limits.read_timeout_s)
         if operations:
             self._channel.send(pack_read_batch(operations))
-
-    @property
-    def _awaiting(self) -> bool:
-        """Whether any reply is outstanding."""
-        return bool(self._batch or self._reads or self._calls)
 
     def _next_number(self) -> int:
         return next(self._numbers) & _NUMBER_MASK
@@ -232,7 +218,9 @@ class DiskLink:
         if kind == STORE_REPLY:
             self._on_store_reply(*parse_store_reply(frame))
         elif kind == READ_REPLY:
-            self._on_read_replies(parse_read_replies(frame))
+            self._reads.answer(parse_read_replies(frame))
+            if self._reads.waiting:
+                self._plan_flush()
         elif kind == CALL_REPLY:
             self._calls.answer(frame)
 
@@ -256,31 +244,18 @@ class DiskLink:
             item.release()
             item.finish(result)
 
-    def _on_read_replies(self, replies: Sequence[tuple[int, int, memoryview]]) -> None:
-        for number, status, payload in replies:
-            future, _ = self._reads.pop(number, (None, 0.0))
-            if future is None or future.done():
-                continue
-            if status == STATUS_OK:
-                future.set_result(payload)
-            else:
-                future.set_exception(decode_error(payload))
-        if self._reads_waiting:
-            self._plan_flush()
-
     # Workers come and go
 
     def _require_worker(self) -> Channel:
         """The connection to the serving worker."""
         self._follow_table()
         if not self._serving or self._channel is None:
-            state = DiskState(self._seen_version & 0xFF)
-            raise DiskUnavailable(f"disk {self._disk_id} is {state.name.lower()}")
+            raise DiskUnavailable(_STOPPING if self._closed else self._state_text())
         return self._channel
 
     def _follow_table(self) -> None:
         version = self._row.version
-        if version == self._seen_version:
+        if version == self._seen_version or self._closed:
             return
         self._seen_version = version
         epoch, state = version >> 8, DiskState(version & 0xFF)
@@ -291,7 +266,7 @@ class DiskLink:
         if self._serving:
             self._find_worker()
         elif state != DiskState.OPENING:
-            self._fail_waiting(DiskUnavailable(f"disk {self._disk_id} is {state.name.lower()}"))
+            self._fail_waiting(DiskUnavailable(self._state_text()))
         elif self._lost_at is None:
             self._lost_at = self._loop.time()
 
@@ -301,7 +276,7 @@ class DiskLink:
             endpoint = self._config.worker_endpoint(self._disk_id, self._epoch)
             self._channel = Channel(self._loop, zmq.Context.instance(), endpoint, self._on_frame)
             self._channel.send(pack_hello(self._pool.path))
-        if len(self._queue) or self._reads_waiting:
+        if len(self._queue) or self._reads.waiting:
             self._plan_flush()
 
     def _lose_worker(self, error: VolumedError) -> None:
@@ -310,14 +285,12 @@ class DiskLink:
             self._channel.close()
             self._channel = None
         batch, self._batch = self._batch, None
-        reads, self._reads = self._reads, {}
         unanswered, self._unanswered = self._unanswered, {}
         for slabs in unanswered.values():
             for slab in slabs:
                 slab.release()
         self._calls.fail_all(error)
-        for future, _ in reads.values():
-            _fail_read(future, error)
+        self._reads.fail_in_flight(error)
         for item in batch.items if batch else ():
             item.fail(error)
 
@@ -325,16 +298,14 @@ class DiskLink:
         """Fail everything that has not been sent."""
         self._lost_at = None
         items = self._queue.take_all()
-        reads, self._reads_waiting = self._reads_waiting, deque()
-        for _, read in reads:
-            _fail_read(read.future, error)
+        self._reads.fail_waiting(error)
         for item in items:
             item.fail(error)
 
     # Time
 
     def _start_watch(self) -> None:
-        if self._watch is None:
+        if self._watch is None and not self._closed:
             self._watch = self._loop.call_later(self._limits.watch_s, self._look)
 
     def _look(self) -> None:
@@ -344,10 +315,12 @@ class DiskLink:
         now = self._loop.time()
         if self._batch is not None and now >= self._batch.deadline:
             self._give_up_batch(self._batch)
-        self._give_up_reads(now)
+        self._reads.give_up(now, self._late(self._limits.read_timeout_s))
         if self._lost_at is not None and now >= self._lost_at + self._limits.reopening_s:
-            self._fail_waiting(DiskUnavailable(f"disk {self._disk_id} is opening"))
-        if self._awaiting or len(self._queue) or self._reads_waiting:
+            self._fail_waiting(DiskUnavailable(self._state_text()))
+        if self._reads.waiting:
+            self._plan_flush()
+        if self._batch or self._reads.in_flight or self._calls or len(self._queue) or self._reads.waiting:
             self._start_watch()
 
     def _give_up_batch(self, batch: _Batch) -> None:
@@ -364,17 +337,8 @@ class DiskLink:
         for item in waiting:
             item.fail(DiskUnavailable(f"disk {self._disk_id} does not answer"))
 
-    def _give_up_reads(self, now: float) -> None:
-        late = [number for number, (_, deadline) in self._reads.items() if now >= deadline]
-        for number in late:
-            _fail_read(self._reads.pop(number)[0], self._late(self._limits.read_timeout_s))
-        if late and self._reads_waiting:
-            self._plan_flush()
+    def _state_text(self) -> str:
+        return f"disk {self._disk_id} is {self._row.state.name.lower()}"
 
     def _late(self, timeout_s: float) -> DiskUnavailable:
         return DiskUnavailable(f"disk {self._disk_id} did not answer within {timeout_s:g} s, outcome unknown")
-
-
-def _fail_read(future: asyncio.Future[memoryview], error: VolumedError) -> None:
-    if not future.done():
-        future.set_exception(error)
