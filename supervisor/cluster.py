@@ -11,7 +11,6 @@ from supervisor.master import MasterLink, MasterStream
 from supervisor.node import Node, VolumeChanges
 from volumed.bus.calls import ServerState
 from volumed.bus.events import NodeOptions
-from volumed.config.address import http_address
 from volumed.config.node import NodeConfig
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class ClusterMember:
     ) -> None:
         self.current_master = config.masters[0] if config.masters else ""
         self.found = False
-        self.left = False
+        self._left = False
         self._config = config
         self._loop = loop
         self._node = node
@@ -62,19 +61,25 @@ class ClusterMember:
         """Start the heartbeat."""
         self._link.allow_streaming()
 
-    def tell_changes(self, changes: VolumeChanges) -> None:
+    def volumes_changed(self, changes: VolumeChanges) -> None:
         """Send deltas now."""
         if self._stream is not None and self._session is not None:
             self._stream.send(self._session.volumes_changed(changes.mounted, changes.gone))
 
-    def refresh(self) -> None:
-        """Send a volume heartbeat now: a disk's state or limits changed."""
+    def volumes_reported(self) -> None:
+        """The next pulse carries it."""
+
+    def capacity_changed(self) -> None:
+        """Send a volume heartbeat now."""
         if self._stream is not None and self._session is not None:
             self._stream.send(self._session.refresh(self._snapshot()))
 
     def leave(self, done: Callable[[], None]) -> None:
         """Say farewell and never come back; ``done`` once the master knows, or after a short time."""
-        self.left = True
+        if self._left:
+            done()
+            return
+        self._left = True
         self._link.stop()
         stream, session = self._stream, self._session
         if stream is None or session is None:
@@ -118,7 +123,7 @@ class ClusterMember:
     def _opened(self, stream: MasterStream) -> None:
         from supervisor.heartbeat import HeartbeatSession, Identity
 
-        if self.left:
+        if self._left:
             stream.finish()
             return
         config = self._config
@@ -143,25 +148,18 @@ class ClusterMember:
         if stream is not self._stream or self._session is None:
             return
         reaction = self._session.receive(response)
-        if reaction.duplicated_uuids:
-            _log.error("directories %s are announced by another server", ", ".join(reaction.duplicated_uuids))
-            self._end_session()
-            stream.refuse_duplicate()
-            return
+        if response.resend_full_volume_list:
+            _log.info("master %s asks for the whole list of volumes", stream.target)
         limit = reaction.volume_size_limit_bytes or self.options.volume_size_limit_bytes
         options = NodeOptions(limit, reaction.preallocate)
         if options != self.options:
             self.options = options
             self._on_options()
-        if reaction.leader and http_address(reaction.leader) != http_address(stream.target):
-            _log.info("master %s says the leader is %s", stream.target, reaction.leader)
-            self._end_session()
-            stream.redirect_to(reaction.leader)
 
     def _closed(self, stream: MasterStream) -> None:
         if stream is self._stream:
             self._end_session()
-        if self.left:
+        if self._left:
             self._has_left()
 
     def _end_session(self) -> None:

@@ -118,13 +118,13 @@ class DiskKeeper:
         self.identity = None
         if self._stopping:
             return
-        was_serving = self.disk.behaviour.serves or self.disk.state is DiskState.STUCK
+        told_us = self.disk.state is DiskState.FAILED
         if not self.disk.error:
             self.disk.error = f"worker ended: {describe_exit(status)}"
         self._take(DiskEvent.EXITED)
         if self.disk.state is DiskState.FAILED:
             self.disk.volumes.clear()
-        delay = self._crash_delay if was_serving else self._failure_delay
+        delay = self._failure_delay if told_us else self._crash_delay
         self._retry(delay.after(process.lived_s))
 
     def _retry(self, delay_s: float) -> None:

@@ -64,12 +64,11 @@ class NodeSnapshot(NamedTuple):
 
 
 class Reaction(NamedTuple):
-    """What a response asks of the shell. Zero and empty mean nothing."""
+    """What a response tells the node. A limit of zero means nothing. Whether the stream ends is not decided here
+    but by `supervisor.route.stream_end`."""
 
-    duplicated_uuids: tuple[str, ...] = ()
     volume_size_limit_bytes: int = 0
     preallocate: bool = False
-    leader: str = ""
 
 
 class _Reported(NamedTuple):
@@ -131,12 +130,7 @@ class HeartbeatSession:
             self._changes_accepted = True
         if response.resend_full_volume_list:
             self._full_needed = True
-        return Reaction(
-            duplicated_uuids=tuple(response.duplicated_uuids),
-            volume_size_limit_bytes=response.volume_size_limit,
-            preallocate=response.preallocate,
-            leader=response.leader,
-        )
+        return Reaction(response.volume_size_limit, response.preallocate)
 
     def leave(self) -> master_pb2.Heartbeat:
         """The last message: this node has no volumes any more (section 2.8)."""

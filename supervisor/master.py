@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from supervisor.route import DuplicateDirectories, MasterRoute
+from supervisor.route import DuplicateDirectories, MasterRoute, StreamEnd, stream_end
 from volumed.config.address import grpc_address, http_address
 
 __all__ = ["MasterLink", "MasterStream", "StreamHandler", "channel_options"]
@@ -42,9 +42,6 @@ class MasterStream:
 
     def __init__(self, target: str) -> None:
         self.target = target
-        self.call: Any = None
-        self.redirect = ""
-        self.duplicate = False
         self._outbox: SimpleQueue[Any] = SimpleQueue()
 
     def send(self, messages: list[Any]) -> None:
@@ -55,16 +52,6 @@ class MasterStream:
     def finish(self) -> None:
         """Half-close after what is queued."""
         self._outbox.put(None)
-
-    def redirect_to(self, leader: str) -> None:
-        """End the stream and go to another master."""
-        self.redirect = leader
-        self.call.cancel()
-
-    def refuse_duplicate(self) -> None:
-        """End the stream because another server announces the same directories."""
-        self.duplicate = True
-        self.call.cancel()
 
     def outgoing(self) -> Iterator[Any]:
         """Messages for grpcio, in order; ends after `finish`."""
@@ -117,19 +104,10 @@ class MasterLink:
                 attempt = route.next()
                 if self._stopping.wait(attempt.delay_s):
                     return
-                self._report(route, self._stream(attempt.target))
+                route.ended(self._stream(attempt.target))
         except DuplicateDirectories:
             _log.error("another server keeps announcing the directories of this node")
             self._handler.duplicate_directories()
-
-    @staticmethod
-    def _report(route: MasterRoute, stream: MasterStream) -> None:
-        if stream.duplicate:
-            route.refused_as_duplicate()
-        elif stream.redirect:
-            route.redirected(stream.redirect)
-        else:
-            route.failed()
 
     def _find_master(self) -> str:
         """The first seed that answers; seeds are tried in turn for ever. Empty when stopped."""
@@ -144,26 +122,32 @@ class MasterLink:
             if self._stopping.wait(_ROUND_PAUSE_S):
                 return ""
 
-    def _stream(self, target: str) -> MasterStream:
-        """Serve one stream to its end."""
+    def _stream(self, target: str) -> StreamEnd | None:
+        """Serve one stream to its end, and say which response ended it, if one did.
+
+        That is decided here and not on the loop: the master may close the stream right behind such a response."""
         import grpc
 
         from volumed.wire.master_pb2_grpc import SeaweedStub
 
         stream = MasterStream(target)
         with grpc.insecure_channel(grpc_address(target), options=channel_options()) as channel:
-            stream.call = SeaweedStub(channel).SendHeartbeat(stream.outgoing())
+            call = SeaweedStub(channel).SendHeartbeat(stream.outgoing())
             self._handler.opened(stream)
             try:
-                for response in stream.call:
+                for response in call:
                     self._handler.received(stream, response)
+                    end = stream_end(response, target)
+                    if end is not None:
+                        _log.warning("heartbeat to %s ends: %s", http_address(target), end)
+                        return end
             except grpc.RpcError as error:
-                if not stream.redirect and not stream.duplicate and not self._stopping.is_set():
+                if not self._stopping.is_set():
                     _log.warning("heartbeat to %s: %s", http_address(target), error.details())
             finally:
                 stream.finish()
                 self._handler.closed(stream)
-        return stream
+        return None
 
 
 def _ask_configuration(seed: str) -> str:

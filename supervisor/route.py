@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["Attempt", "DuplicateDirectories", "MasterRoute"]
+from volumed.config.address import http_address
+
+if TYPE_CHECKING:
+    from volumed.wire.master_pb2 import HeartbeatResponse
+
+__all__ = ["Attempt", "DuplicateDirectories", "MasterRoute", "StreamEnd", "stream_end"]
 
 _RETRY_DELAY_S = 5.0
 _REDIRECT_DELAY_S = 3.0
@@ -17,6 +22,22 @@ class Attempt(NamedTuple):
 
     target: str
     delay_s: float
+
+
+class StreamEnd(NamedTuple):
+    """Why the node ends a stream itself: its directories are somebody else's, or another master leads."""
+
+    duplicate: bool = False
+    leader: str = ""
+
+
+def stream_end(response: HeartbeatResponse, target: str) -> StreamEnd | None:
+    """What a response means for the stream to ``target`` (section 2.6); None to go on."""
+    if response.duplicated_uuids:
+        return StreamEnd(duplicate=True)
+    if response.leader and http_address(response.leader) != http_address(target):
+        return StreamEnd(leader=response.leader)
+    return None
 
 
 class DuplicateDirectories(Exception):
@@ -40,21 +61,17 @@ class MasterRoute:
         self._position += 1
         return Attempt(self._leader or seed, self._delay_s)
 
-    def redirected(self, leader: str) -> None:
-        """The stream ended with the name of another master."""
-        self._leader = leader
-        self._delay_s = _REDIRECT_DELAY_S
+    def ended(self, end: StreamEnd | None) -> None:
+        """A stream ended by itself (None) or because of a response. Raises `DuplicateDirectories` the fourth time in a
+        row that it was because of directories."""
+        if end is not None and end.duplicate:
+            self._refused_as_duplicate()
+            return
+        self._leader = end.leader if end is not None else ""
+        self._delay_s = _REDIRECT_DELAY_S if self._leader else _RETRY_DELAY_S
         self._duplicates = 0
 
-    def failed(self) -> None:
-        """The stream ended with an error."""
-        self._leader = ""
-        self._delay_s = _RETRY_DELAY_S
-        self._duplicates = 0
-
-    def refused_as_duplicate(self) -> None:
-        """The master knows another server with the same directories. Raises `DuplicateDirectories` the fourth time
-        in a row."""
+    def _refused_as_duplicate(self) -> None:
         if self._duplicates == len(_DUPLICATE_DELAYS_S):
             raise DuplicateDirectories
         self._leader = ""

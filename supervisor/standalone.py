@@ -20,8 +20,9 @@ import msgspec
 
 from supervisor.jobs import Jobs
 from supervisor.master_calls import unknown_ping_target
-from supervisor.node import Node
+from supervisor.node import Node, VolumeChanges
 from volumed.bus import calls
+from volumed.bus.events import NodeOptions
 from volumed.bus.router import Reply
 from volumed.config.address import join_host_port
 from volumed.config.node import NodeConfig
@@ -120,9 +121,15 @@ class CallClient(Protocol):
 
 
 class Standalone:
-    """Answers assignments and look-ups on the supervisor's loop; files and workers are waited for by jobs."""
+    """Answers assignments and look-ups on the supervisor's loop; files and workers are waited for by jobs.
+
+    A `Membership` of a cluster of one, and the `Cluster` that requests ask."""
+
+    found = True
+    current_master = ""
 
     def __init__(self, config: NodeConfig, node: Node, ids: IdStore, jobs: Jobs, caller: CallClient) -> None:
+        self.options = NodeOptions(config.volume_size_limit_bytes, config.preallocate)
         self._config = config
         self._node = node
         self._ids = ids
@@ -162,8 +169,24 @@ class Standalone:
         self._waiting.append(_Wanted(kind, request.count, reply))
         self._serve()
 
-    def node_changed(self) -> None:
-        """A worker reported volumes."""
+    def start(self) -> None:
+        """There is nobody to look for."""
+
+    def ports_opened(self) -> None:
+        """There is nobody to tell."""
+
+    def leave(self, done: Callable[[], None]) -> None:
+        """There is nobody to leave."""
+        done()
+
+    def volumes_changed(self, _: VolumeChanges) -> None:
+        self.volumes_reported()
+
+    def capacity_changed(self) -> None:
+        self.volumes_reported()
+
+    def volumes_reported(self) -> None:
+        """Another volume may be writable now."""
         self._writable.clear()
         self._allocating = {
             place: volume_id for place, volume_id in self._allocating.items() if not self._node.holds(volume_id)

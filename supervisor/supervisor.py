@@ -17,11 +17,12 @@ from typing import NamedTuple
 from supervisor.bus import SupervisorBus
 from supervisor.cluster import ClusterMember
 from supervisor.disk_keeper import DiskKeeper
-from supervisor.disks import PING_INTERVAL_S
+from supervisor.disks import OPENING_LIMIT_S, PING_INTERVAL_S
 from supervisor.front_keeper import FrontKeeper
 from supervisor.jobs import Jobs
 from supervisor.loop import Loop
 from supervisor.master_calls import MasterCalls, MasterCluster
+from supervisor.membership import Membership
 from supervisor.node import Node
 from supervisor.notify import Notifier
 from supervisor.processes import ProcessTable, describe_exit
@@ -83,10 +84,9 @@ class Supervisor:
         node_json = write_node_config(config)
         self._file_jobs = Jobs(self._loop, "state", threads=1)
         self._cluster_jobs = Jobs(self._loop, "cluster", threads=_CLUSTER_THREADS)
-        self._member: ClusterMember | None = None
-        self._standalone: Standalone | None = None
-        self._requests = Requests(self, self._node, self._state, self._file_jobs, self._make_cluster())
-        self._bus = SupervisorBus(self._loop, config.supervisor_endpoint(), self._on_event, self._requests.handle)
+        self._cluster: Membership
+        requests = Requests(self, self._node, self._state, self._file_jobs, self._join_cluster())
+        self._bus = SupervisorBus(self._loop, config.supervisor_endpoint(), self._on_event, requests.handle)
         self._keepers = [
             DiskKeeper(disk, self._table, self._loop, self._processes, (programs.worker, node_json), self._disk_changed)
             for disk in self._node.disks
@@ -108,20 +108,21 @@ class Supervisor:
             self._front_ended,
             self._grpc_ready,
         )
-        self._state_loaded = False
+        self._state_is_settled = False
         self._opening = False
         self._ready = False
         self._stopping = False
-        self._refresh_planned = False
+        self._announcing = False
         self._exit_status = 0
 
-    def _make_cluster(self) -> Cluster:
+    def _join_cluster(self) -> Cluster:
+        """Set ``_cluster``; who answers requests about other nodes."""
         config = self._config
         if config.standalone:
             ids = IdStore(config.state_dir, config.disks[0].directory)
-            self._standalone = Standalone(config, self._node, ids, self._cluster_jobs, self._caller)
-            return self._standalone
-        member = ClusterMember(
+            self._cluster = alone = Standalone(config, self._node, ids, self._cluster_jobs, self._caller)
+            return alone
+        self._cluster = member = ClusterMember(
             config,
             self._loop,
             self._node,
@@ -130,7 +131,6 @@ class Supervisor:
             self._tell_options,
             lambda: self._stop(_EXIT_DUPLICATE),
         )
-        self._member = member
         master = MasterCalls(config.masters, lambda: member.current_master, config.ip, config.port)
         return MasterCluster(master, self._cluster_jobs)
 
@@ -145,9 +145,9 @@ class Supervisor:
             keeper.start()
         self._http.start()
         self._grpc.start()
-        self._file_jobs.submit(self._state.load, self._state_is_loaded, self._state_unreadable)
-        if self._member is not None:
-            self._member.start()
+        self._file_jobs.submit(self._state.load, lambda _: self._state_settled(), self._state_unreadable)
+        self._loop.call_later(OPENING_LIMIT_S, self._state_settled)
+        self._cluster.start()
         self._loop.call_later(PING_INTERVAL_S, self._tick)
         self._loop.run()
         self._bus.close()
@@ -157,8 +157,9 @@ class Supervisor:
 
     # --- start
 
-    def _state_is_loaded(self, _: None) -> None:
-        self._state_loaded = True
+    def _state_settled(self) -> None:
+        """The state is loaded, or its disk hangs and it is not waited for any longer."""
+        self._state_is_settled = True
         self._open_when_settled()
 
     def _state_unreadable(self, error: VolumedError) -> None:
@@ -166,9 +167,7 @@ class Supervisor:
 
     def _open_when_settled(self) -> None:
         """Open the gRPC port once a master is known and no disk is worth waiting for."""
-        if self._opening or self._stopping or not self._state_loaded:
-            return
-        if self._member is not None and not self._member.found:
+        if self._opening or self._stopping or not self._state_is_settled or not self._cluster.found:
             return
         if all(disk.behaviour.settled for disk in self._node.disks):
             self._opening = True
@@ -179,8 +178,7 @@ class Supervisor:
         if not self._ready and not self._stopping:
             self._sockets.allow_listening()
             self._http.open_port()
-            if self._member is not None:
-                self._member.ports_opened()
+            self._cluster.ports_opened()
             self._await_http()
 
     def _await_http(self) -> None:
@@ -226,18 +224,14 @@ class Supervisor:
         keeper = self._keepers[event.disk_id]
         if keeper.identity is None:
             keeper.identity = identity
-            self._bus.send_event(identity, self._options())
+            self._bus.send_event(identity, self._cluster.options)
         match event:
             case events.DiskReport():
-                limits_changed = self._node.take_report(event)
-                if limits_changed:
-                    self._plan_refresh()
-                self._volumes_changed()
+                if self._node.take_report(event):
+                    self._capacity_changed()
+                self._cluster.volumes_reported()
             case events.VolumesChanged():
-                changes = self._node.take_changes(event)
-                if self._member is not None:
-                    self._member.tell_changes(changes)
-                self._volumes_changed()
+                self._cluster.volumes_changed(self._node.take_changes(event))
             case events.DiskReady():
                 keeper.opened(event)
             case events.DiskFailed():
@@ -245,36 +239,25 @@ class Supervisor:
             case events.Pong():
                 keeper.answered(event)
 
-    def _volumes_changed(self) -> None:
-        if self._standalone is not None:
-            self._standalone.node_changed()
-
     def _disk_changed(self) -> None:
-        self._volumes_changed()
-        self._plan_refresh()
+        self._capacity_changed()
         self._open_when_settled()
 
-    def _plan_refresh(self) -> None:
-        """One heartbeat for all that happens in this turn of the loop: a worker that is restarted at once never leaves
+    def _capacity_changed(self) -> None:
+        """One message for all that happens in this turn of the loop: a worker that is restarted at once never leaves
         the master's view."""
-        if self._member is not None and not self._refresh_planned:
-            self._refresh_planned = True
-            self._loop.post(self._refresh)
+        if not self._announcing:
+            self._announcing = True
+            self._loop.post(self._announce)
 
-    def _refresh(self) -> None:
-        self._refresh_planned = False
-        if self._member is not None:
-            self._member.refresh()
-
-    def _options(self) -> events.NodeOptions:
-        if self._member is not None:
-            return self._member.options
-        return events.NodeOptions(self._config.volume_size_limit_bytes, self._config.preallocate)
+    def _announce(self) -> None:
+        self._announcing = False
+        self._cluster.capacity_changed()
 
     def _tell_options(self) -> None:
         for keeper in self._keepers:
             if keeper.identity is not None:
-                self._bus.send_event(keeper.identity, self._options())
+                self._bus.send_event(keeper.identity, self._cluster.options)
 
     def _tick(self) -> None:
         now_s = time.monotonic()
@@ -286,15 +269,13 @@ class Supervisor:
 
     def status(self) -> calls.NodeStatusView:
         """For ``/status``."""
-        master = self._member.current_master if self._member is not None else ""
-        return self._node.status(self._state.current, master, self._started_at_s, len(self._processes) + 1)
+        processes = len(self._processes) + 1
+        return self._node.status(self._state.current, self._cluster.current_master, self._started_at_s, processes)
 
     def leave_cluster(self) -> None:
         """Deregister, go on serving (grpc.md 3.27)."""
         self._table.set_left_cluster()
-        if self._member is not None and not self._member.left:
-            _log.info("leaving the cluster")
-            self._member.leave(lambda: None)
+        self._cluster.leave(lambda: _log.info("left the cluster"))
 
     # --- stop
 
@@ -332,15 +313,12 @@ class Supervisor:
         self._stopping = True
         self._exit_status = status
         self._notifier.stopping()
+        self._table.set_stopping()
 
-        def announced() -> None:
-            self._table.set_stopping()
+        def left() -> None:
             self._loop.call_later(pre_stop_s, self._stop_fronts)
 
-        if self._member is not None and not self._member.left:
-            self._member.leave(announced)
-        else:
-            announced()
+        self._cluster.leave(left)
 
     def _stop_fronts(self) -> None:
         fronts = (self._http, self._grpc)

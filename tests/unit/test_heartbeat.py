@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from supervisor.heartbeat import DiskCapacity, HeartbeatSession, Identity, NodeSnapshot, Reaction
-from supervisor.route import Attempt, DuplicateDirectories, MasterRoute
+from supervisor.route import Attempt, DuplicateDirectories, MasterRoute, StreamEnd, stream_end
 from volumed.formats.report import VolumeReport
 from volumed.wire.master_pb2 import Heartbeat, HeartbeatResponse
 
@@ -186,11 +186,22 @@ def test_leave_says_who_and_that_nothing_is_left():
 
 
 def test_reactions():
-    response = HeartbeatResponse(
-        duplicated_uuids=["a"], volume_size_limit=30 << 20, preallocate=True, leader="10.0.0.9:9333.19333"
-    )
-    reaction = HeartbeatSession(IDENTITY).receive(response)
-    assert reaction == Reaction(("a",), 30 << 20, True, "10.0.0.9:9333.19333")
+    response = HeartbeatResponse(volume_size_limit=30 << 20, preallocate=True)
+    assert HeartbeatSession(IDENTITY).receive(response) == Reaction(30 << 20, True)
+
+
+@pytest.mark.parametrize(
+    ("response", "end"),
+    [
+        (HeartbeatResponse(volume_size_limit=1), None),
+        (HeartbeatResponse(leader="a:1"), None),
+        (HeartbeatResponse(leader="a:1.7"), None),
+        (HeartbeatResponse(leader="b:1.7"), StreamEnd(leader="b:1.7")),
+        (HeartbeatResponse(duplicated_uuids=["u"], leader="b:1"), StreamEnd(duplicate=True)),
+    ],
+)
+def test_responses_that_end_a_stream(response, end):
+    assert stream_end(response, "a:1") == end
 
 
 def test_profile_4_44_has_a_state_message_of_its_own_and_no_can_delete():
@@ -209,18 +220,18 @@ def test_profile_4_44_has_a_state_message_of_its_own_and_no_can_delete():
 def test_route_goes_round_the_seeds_with_a_pause_after_errors():
     route = MasterRoute(["a", "b"])
     assert route.next() == Attempt("a", 0.0)
-    route.failed()
+    route.ended(None)
     assert route.next() == Attempt("b", 5.0)
-    route.failed()
+    route.ended(None)
     assert route.next() == Attempt("a", 5.0)
 
 
 def test_route_follows_a_leader_until_it_fails():
     route = MasterRoute(["a", "b"])
     route.next()
-    route.redirected("leader")
+    route.ended(StreamEnd(leader="leader"))
     assert route.next() == Attempt("leader", 3.0)
-    route.failed()
+    route.ended(None)
     assert route.next() == Attempt("a", 5.0)
 
 
@@ -228,18 +239,18 @@ def test_route_gives_up_on_the_fourth_duplicate_in_a_row():
     route = MasterRoute(["a"])
     delays = []
     for _ in range(3):
-        route.refused_as_duplicate()
+        route.ended(StreamEnd(duplicate=True))
         delays.append(route.next().delay_s)
     assert delays == [2.0, 4.0, 8.0]
     with pytest.raises(DuplicateDirectories):
-        route.refused_as_duplicate()
+        route.ended(StreamEnd(duplicate=True))
 
 
-@pytest.mark.parametrize("clean", [MasterRoute.failed, lambda route: route.redirected("x")])
-def test_route_forgets_duplicates_after_any_other_end(clean):
+@pytest.mark.parametrize("other", [None, StreamEnd(leader="x")])
+def test_route_forgets_duplicates_after_any_other_end(other):
     route = MasterRoute(["a"])
     for _ in range(3):
-        route.refused_as_duplicate()
-    clean(route)
-    route.refused_as_duplicate()
+        route.ended(StreamEnd(duplicate=True))
+    route.ended(other)
+    route.ended(StreamEnd(duplicate=True))
     assert route.next().delay_s == 2.0

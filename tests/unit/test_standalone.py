@@ -89,7 +89,7 @@ class Setup:
         report = VolumeReport(**{"id": volume_id, "size": 8, "disk_id": disk_id, **fields})
         volume = events.VolumeStatistics(report, content_bytes=0)
         self.node.take_changes(events.VolumesChanged(disk_id, 1, [volume], []))
-        self.standalone.node_changed()
+        self.standalone.volumes_reported()
 
     def assign(self, **fields: Any) -> Any:
         answer = Answer()
@@ -181,7 +181,7 @@ def test_a_stuck_disk_gets_nothing(tmp_path):
     setup = Setup(tmp_path, disks=2)
     setup.mount(1, 0)
     setup.node.disks[0].state = DiskState.STUCK
-    setup.standalone.node_changed()
+    setup.standalone.volumes_reported()
     assignment = fid(setup.assign())
     assert assignment.volume_id in setup.node.disks[1].volumes
 
