@@ -146,9 +146,10 @@ class VolumeHost:
     # Supervisor
 
     def take_event(self, event: SupervisorEvent) -> None:
-        """Remember what the master told."""
-        if isinstance(event, NodeOptions):
+        """Remember what the master told, and report at once: an automatic limit depends on it."""
+        if isinstance(event, NodeOptions) and event != self._options:
             self._options = event
+            self._report_changes(always=True)
 
     def introduce(self) -> None:
         """Everything first, so that a disk that is ready is also known."""
