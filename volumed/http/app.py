@@ -32,7 +32,7 @@ App = falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]
 def create_app(node: Node) -> App:
     """The application of both ports."""
     app: App = falcon.asgi.App()
-    app.resp_options.default_media_type = ""
+    app.resp_options.default_media_type = None  # type: ignore[assignment]  # no type unless we say so
     app.add_error_handler(Exception, _raise)
     pages = _Pages(node)
     # Sinks and not routes: the pages answer whatever the method.

@@ -2,8 +2,10 @@
 
 Environment: ``VOLUMED_ADMIN_FD`` and ``VOLUMED_PUBLIC_FD`` (absent when it is the same port) are bound sockets;
 ``VOLUMED_GO_FD`` is read until one byte says that the node is ready to open its ports (end of file: the supervisor is
-gone). Everything is imported before the fork; nothing that does not survive one (ZeroMQ, LMDB, an event loop, threads)
-is made before it.
+gone). ``VOLUMED_NEEDLE_LANE=0`` sends every request through the framework, to compare.
+
+Everything is imported before the fork; nothing that does not survive one (ZeroMQ, LMDB, an event loop, threads) is made
+before it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import signal
 import sys
 from typing import Any
 
+import msgspec
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
@@ -94,12 +97,12 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]
         os.close(fd)
 
     def _ready(self, _arbiter: Any) -> None:
-        set_title("volumed: http arbiter")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _log.info("http listening on port %d with %d fronts", self.config.port, self.config.http_fronts)
 
     def _give_slot(self, _arbiter: Any, worker: Any) -> None:
         """Slots of workers that are starting have no process id in the table yet."""
+        set_title("volumed: http arbiter")  # gunicorn has given the process a name of its own
         taken = set(self._slots.values())
         free = (i for i, row in enumerate(self._table.fronts) if not row.pid and i not in taken)
         slot = next(free, None)
@@ -124,6 +127,8 @@ def main() -> None:
     # Whoever started the node is told of its readiness by the supervisor.
     os.environ.pop("NOTIFY_SOCKET", None)
     config = load_node_config(sys.argv[1])
+    if os.environ.get("VOLUMED_NEEDLE_LANE") == "0":
+        config = msgspec.structs.replace(config, needle_lane=False)
     configure_logging("http", config.log_verbosity)
     FrontApplication(config).run()
 

@@ -46,6 +46,7 @@ _NOT_RELAYED = frozenset({b"server", b"connection", b"keep-alive", b"transfer-en
 _NOT_FORWARDED = frozenset(
     {b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"te", b"upgrade", b"expect"}
 )
+_DESCRIBING = frozenset({b"Content-Type", b"Content-Range", b"Content-Encoding"})
 
 OpenRange = Callable[[ByteRange], AsyncIterator[Buffer]]
 
@@ -90,7 +91,7 @@ async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, s
             try:
                 return await _streamed(plan, file.read)
             except ChunkError as error:
-                return plain_text_error(500, error.text)
+                return _chunk_failure(plan, error)
     if needle.is_gzipped or needle.is_chunk_manifest:
         await stored.load()
     if not stored.is_paged:
@@ -114,6 +115,13 @@ async def _at_hand(request: Request, query: Form, path: ParsedPath, stored: Stor
         ]
         response.body = parts[0] if len(parts) == 1 else b"".join(parts)
     return response
+
+
+def _chunk_failure(plan: ReadPlan, error: ChunkError) -> Response:
+    """The text of the error under the headers of the file, as far as they do not describe a body."""
+    failure = plain_text_error(500, error.text)
+    failure.headers += [header for header in plan.headers if header[0] not in _DESCRIBING]
+    return failure
 
 
 def _boundary() -> bytes:
@@ -177,7 +185,7 @@ async def _choose_location(node: Node, volume_id: int) -> Location | None:
     try:
         found = await node.supervisor.call(lookup, CALL_TIMEOUT_S)
     except VolumedError as error:
-        _log.info("look-up of volume %d: %s", volume_id, error.text)
+        _log.debug("look-up of volume %d: %s", volume_id, error.text)
         return None
     own = own_address(node.config)
     others: list[Location] = [location for location in found.locations if own not in location.url]

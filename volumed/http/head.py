@@ -73,7 +73,7 @@ def encode_head(
     lines += [b"%b: %b\r\n" % header for header in response.headers]
     if response.content_length is not None and response.status not in _BODILESS:
         lines.append(b"Content-Length: %d\r\n" % response.content_length)
-    elif response.content_length is None and request.http_version != "1.0":
+    elif response.content_length is None and request.http_version != "1.0" and request.method != "HEAD":
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if connection:
         lines.append(b"Connection: %b\r\n" % connection)
