@@ -50,7 +50,9 @@ def holds(node: Volumed, stored: dict[str, bytes]) -> bool:
     return all(answers[fid].status == 200 and answers[fid].body == data for fid, data in stored.items())
 
 
-@pytest.mark.parametrize("title", ["volumed: disk 0", "volumed: http front", "gunicorn: master", "volumed: grpc front"])
+@pytest.mark.parametrize(
+    "title", ["volumed: disk 0", "volumed: http front", "volumed: http arbiter", "volumed: grpc front"]
+)
 def test_a_killed_child_comes_back_with_all_objects(node, title):
     stored = store(node, 8)
     killed = child(node, title)
