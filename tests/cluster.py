@@ -35,6 +35,8 @@ class WeedServer(Server):
     def __init__(self, home: Path, *, flags: Sequence[str] = ()) -> None:
         """``flags`` are appended to the command line, so they override the ones given here."""
         super().__init__(home)
+        # Short, since the path of a Unix socket has at most 107 bytes and test directories are long.
+        self.runtime_dir = Path(tempfile.mkdtemp(prefix="vt-"))
         self.port = free_port()
         self.grpc_port = free_port()
         self.flags = list(flags)
@@ -55,13 +57,22 @@ class WeedServer(Server):
         return f"{HOST}:{self.port}.{self.grpc_port}"
 
     def command(self) -> list[str]:
-        """``weed <subcommand>`` with addresses, own flags, and the flags of the test."""
+        """Program, addresses, own flags, and the flags of the test."""
         listen = [f"-ip.bind={HOST}", f"-port={self.port}", f"-port.grpc={self.grpc_port}"]
-        return [str(WEED), "-logtostderr=true", self.subcommand, *listen, *self.own_flags(), *self.flags]
+        return [*self.program(), *listen, *self.own_flags(), *self.flags]
+
+    def program(self) -> list[str]:
+        """The program and its subcommand."""
+        return [str(WEED), "-logtostderr=true", self.subcommand]
 
     def own_flags(self) -> list[str]:
         """Flags of this subcommand."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Also remove the runtime directory."""
+        super().close()
+        shutil.rmtree(self.runtime_dir, ignore_errors=True)
 
 
 class Master(WeedServer):
@@ -142,29 +153,17 @@ class WeedVolume(VolumeServer):
 
 
 class Volumed(VolumeServer):
-    """``volumed``; without a master it runs standalone."""
+    """``volumed``; without a master it runs standalone. Needle maps are kept in ``home/map``."""
 
     name = "volumed"
 
-    def __init__(
-        self,
-        home: Path,
-        *,
-        master: Master | None = None,
-        dirs: Sequence[Path] | None = None,
-        volumes_max: int = 16,
-        flags: Sequence[str] = (),
-    ) -> None:
-        """As `VolumeServer`. Needle maps are kept in ``home/map``."""
-        super().__init__(home, master=master, dirs=dirs, volumes_max=volumes_max, flags=flags)
-        # Short, since the path of a Unix socket has at most 107 bytes and test directories are long.
-        self.runtime_dir = Path(tempfile.mkdtemp(prefix="vd-"))
+    def program(self) -> list[str]:
+        """``volumed`` in the mode that fits."""
+        return [str(VOLUMED), "volume" if self.master else "standalone"]
 
-    def command(self) -> list[str]:
-        """``volumed`` with the flags of ``weed volume``."""
-        mode = "volume" if self.master else "standalone"
-        _, _, _, *flags = super().command()
-        return [str(VOLUMED), mode, *flags, f"-mapDir={self.home / 'map'}"]
+    def own_flags(self) -> list[str]:
+        """The flags of ``weed volume``, and the place of the needle maps."""
+        return [*super().own_flags(), f"-mapDir={self.home / 'map'}"]
 
     def environment(self) -> dict[str, str]:
         """Private runtime and state directories, as a service manager gives them."""
@@ -173,11 +172,6 @@ class Volumed(VolumeServer):
             "XDG_RUNTIME_DIR": str(self.runtime_dir),
             "STATE_DIRECTORY": str(self.home / "state"),
         }
-
-    def close(self) -> None:
-        """Also remove the runtime directory."""
-        super().close()
-        shutil.rmtree(self.runtime_dir, ignore_errors=True)
 
 
 class Filer(WeedServer):
@@ -192,10 +186,10 @@ class Filer(WeedServer):
         self.master = master
 
     def own_flags(self) -> list[str]:
-        """Store and local socket inside the home directory's reach."""
+        """Store and local socket in private directories."""
         return [
             f"-ip={HOST}", f"-master={self.master.peer_address}", f"-defaultStoreDir={self.home}",
-            f"-localSocket={_short_socket(self.port)}",
+            f"-localSocket={self.runtime_dir / 'filer.sock'}",
         ]  # fmt: skip
 
     def ready(self) -> bool:
@@ -218,7 +212,7 @@ class S3(WeedServer):
         """S3 alone: no catalog services beside it."""
         return [
             f"-filer={self.filer.peer_address}", "-port.iceberg=0", "-port.lance=0", "-iam=false",
-            f"-localSocket={_short_socket(self.port)}",
+            f"-localSocket={self.runtime_dir / 's3.sock'}",
         ]  # fmt: skip
 
     def ready(self) -> bool:
@@ -227,7 +221,7 @@ class S3(WeedServer):
 
 
 def weed_shell(master: Master, *commands: str, filer: Filer | None = None) -> str:
-    """Run ``weed shell`` commands (prefixed with ``lock`` by the caller where needed) and return what it printed."""
+    """Run ``weed shell`` commands and return what it printed. The caller gives ``lock`` and ``unlock`` too."""
     arguments = [str(WEED), "shell", f"-master={master.peer_address}"]
     if filer:
         arguments.append(f"-filer={filer.peer_address}")
@@ -238,8 +232,3 @@ def weed_shell(master: Master, *commands: str, filer: Filer | None = None) -> st
     if result.returncode:
         raise ServerError(f"weed shell ended with {result.returncode}:\n{result.stdout}")
     return result.stdout
-
-
-def _short_socket(port: int) -> Path:
-    """Path for a local socket that fits into the 107 bytes a Unix socket address has."""
-    return Path(tempfile.gettempdir()) / f"weed-test-{port}.sock"
