@@ -26,6 +26,7 @@ def main() -> int:
     die_with_parent()
     set_title("volumed: grpc front")
     from volumed.bus.caller import Caller
+    from volumed.config.address import join_host_port
     from volumed.config.node import load_node_config
     from volumed.grpc.node import GrpcNode
     from volumed.grpc.server import create_server
@@ -43,14 +44,14 @@ def main() -> int:
     server = create_server(GrpcNode(config, table, caller, NodeView(config, table)))
     if not os.read(int(os.environ["VOLUMED_GO_FD"]), 1):
         return 0
-    address = f"{config.bind_ip}:{config.grpc_port}"
+    address = join_host_port(config.bind_ip, config.grpc_port)
     try:
-        bound = server.add_insecure_port(address)
+        server.add_insecure_port(address)
     except RuntimeError as error:
         _log.error("cannot listen on %s: %s", address, error)
         return 1
     server.start()
-    _log.info("grpc listening on %s:%d", config.bind_ip, bound)
+    _log.info("grpc listening on %s", address)
     os.write(int(os.environ["VOLUMED_READY_FD"]), b"1")
     stopping.wait()
     server.stop(_STOP_GRACE_S).wait()
