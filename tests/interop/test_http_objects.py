@@ -87,7 +87,7 @@ CASES = [
     plain("put with another cookie", "PUT", "/1,01aaaaaaab", body=b"needle"),
     plain("put octet-stream", "PUT", f"/1,02aaaaaaaa?{TIME}", "Content-Type: application/octet-stream", body=b"n2"),
     plain("put empty", "PUT", f"/1,03aaaaaaaa?{TIME}"),
-    zipped(plain("post raw", "POST", f"/1,04aaaaaaaa?{TIME}", "Content-Type: text/x", "Seaweed-some-PAIR: v", body=TEXT)),
+    zipped(plain("post raw", "POST", f"/1,04aaaaaaaa?{TIME}", "Content-Type: text/x", "Seaweed-a-PAIR: v", body=TEXT)),
     zipped(form("post form", f"/1,05aaaaaaaa?{TIME}", FILE.format("na\u00efve a.txt"), TEXT)),
     zipped(form("post form with md5", f"/1,06aaaaaaaa?{TIME}", FILE.format("a.html"), TEXT, f"Content-MD5: {MD5}")),
     form("post form with wrong md5", "/1,07aaaaaaaa", FILE.format("a.html"), TEXT[:-1], f"Content-MD5: {MD5}"),

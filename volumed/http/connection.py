@@ -15,30 +15,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import httptools
 
-from volumed.bus.bodypool import BodyPool
 from volumed.config.address import join_host_port
 from volumed.errors import FormatError
 from volumed.http.body import NO_BODY, IncomingBody
 from volumed.http.exchange import Exchange
 from volumed.http.head import new_request_id
-from volumed.http.message import Headers, Request, Response
-from volumed.http.paths import decode_path, normalised_path, split_target
-from volumed.http.responses import empty_response, redirect_response
+from volumed.http.host import Host
+from volumed.http.message import Headers, Request
+from volumed.http.paths import decode_path, split_target
+from volumed.http.protocol_rules import (
+    BAD_REQUEST,
+    TOO_LARGE,
+    clean_line,
+    decide_early,
+    encode_refusal,
+    is_usual_line,
+)
+from volumed.http.responses import empty_response
 
-__all__ = ["HEAD_BYTES_MAX", "Connection", "Handler", "Host"]
+__all__ = ["HEAD_BYTES_MAX", "Connection"]
 
 _log = logging.getLogger(__name__)
 
 HEAD_BYTES_MAX = (1 << 20) + 4096
 """Request line and headers; more is answered 431."""
-_HEADERS_MAX = 10_000
 _STREAMED_BYTES_MIN = 128 << 10
 """From this length on a body is handled while it arrives."""
 _WAITING_MAX = 64
@@ -47,67 +52,8 @@ _WRITE_HIGH_BYTES = 256 << 10
 _WRITE_LOW_BYTES = 64 << 10
 _LINGER_S = 1.0
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.0-9A-Z^_`a-z|~]+")
-_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _NEWLINES = (b"\r", b"\n")
-_USUAL_STARTS = frozenset({b"GET ", b"PUT ", b"POST", b"HEAD", b"DELE"})
-_PARSER_METHODS = frozenset(
-    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
-)
-_ERROR_HEADERS = b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
-_BAD_REQUEST = b"400 Bad Request"
-_MISSING_HOST = b"400 Bad Request: missing required Host header"
-_TOO_LARGE = b"431 Request Header Fields Too Large"
-_BAD_VERSION = b"505 HTTP Version Not Supported: unsupported protocol version"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Handler(Protocol):
-    """Who answers requests."""
-
-    def answer_now(self, exchange: Exchange) -> bool:
-        """Answer a request that has arrived whole without waiting, or see to it that it will be; False: not this one.
-        Must not raise."""
-        ...
-
-    async def answer(self, exchange: Exchange) -> None:
-        """Answer a request."""
-        ...
-
-
-class Host(Protocol):
-    """The front as its connections need it."""
-
-    @property
-    def handler(self) -> Handler: ...
-
-    @property
-    def pool(self) -> BodyPool | None: ...
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """Monotonic seconds."""
-        ...
-
-    @property
-    def idle_timeout_s(self) -> float:
-        """0 or less: none."""
-        ...
-
-    @property
-    def server_name(self) -> bytes: ...
-
-    @property
-    def stopping(self) -> bool:
-        """Whether connections close after the answer in progress."""
-        ...
-
-    def opened(self, connection: Connection) -> None: ...
-
-    def closed(self, connection: Connection) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -221,7 +167,7 @@ class Connection(asyncio.Protocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(_TOO_LARGE)
+                self._refuse(TOO_LARGE)
                 return
         self._parse(data)
 
@@ -237,21 +183,14 @@ class Connection(asyncio.Protocol):
         if end < 0:
             self._line = data
             if len(data) > HEAD_BYTES_MAX:
-                self._refuse(_TOO_LARGE)
+                self._refuse(TOO_LARGE)
             return b""
         self._line = b""
-        if data[:4] in _USUAL_STARTS and data[:end].isascii():
+        line = data[:end]
+        if is_usual_line(line):
             return data
-        return self._clean_line(data[:end]) + data[end:]
-
-    def _clean_line(self, line: bytes) -> bytes:
-        """COMPAT: the reference takes any token as a method and any byte in a target; the parser knows the registered
-        methods and ASCII. Others get stand-ins."""
-        method, _, target = line.partition(b" ")
-        if _TOKEN.fullmatch(method) and method not in _PARSER_METHODS:
-            self._method = method.decode()
-            method = b"PATCH"
-        return method + b" " + _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], target)
+        line, self._method = clean_line(line)
+        return line + data[end:]
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -274,7 +213,7 @@ class Connection(asyncio.Protocol):
         if self._receiving is not None:
             self._fail_body(self._receiving, "malformed chunked encoding")
         elif not self._closing:
-            self._refuse(_BAD_REQUEST)
+            self._refuse(BAD_REQUEST)
 
     def _feed_direct(self, data: bytes) -> bytes:
         """Hand a segment of a long body over; returns what belongs to the next request."""
@@ -319,7 +258,7 @@ class Connection(asyncio.Protocol):
             keep_alive=parser.should_keep_alive() and not self._host.stopping,
             server=self._host.server_name,
         )
-        exchange.canned = self._decide_early(request)
+        exchange.canned = decide_early(request)
         self._receiving = exchange
         self._queue.append(exchange)
         if not exchange.body.complete:
@@ -382,26 +321,6 @@ class Connection(asyncio.Protocol):
         exchange.streamed = body.length is not None and body.length >= _STREAMED_BYTES_MIN
         if (exchange.is_early or exchange.canned is not None) and self._queue[0] is exchange:
             self._start(exchange)
-
-    def _decide_early(self, request: Request) -> Response | bytes | None:
-        """What is answered before any handler is asked (http.md 1.1)."""
-        if request.http_version not in ("1.0", "1.1"):
-            return _BAD_VERSION if request.http_version[0] != "0" else _BAD_REQUEST
-        if request.http_version == "1.1" and b"host" not in request.headers:
-            return _MISSING_HOST
-        if len(request.raw_headers) > _HEADERS_MAX:
-            return _TOO_LARGE
-        if not request.path:
-            if request.raw_target == b"*" and request.method == "OPTIONS":
-                return Response(200, identified=False)
-            return _BAD_REQUEST
-        cleaned = normalised_path(request.raw_path)
-        if cleaned is None:
-            return None
-        query = b"?" + request.query_string if request.query_string else b""
-        response = redirect_response(request, 307, cleaned + query)
-        response.identified = False
-        return response
 
     # Exchanges
 
@@ -490,7 +409,7 @@ class Connection(asyncio.Protocol):
             self._start(exchange)
 
     def _send_refusal(self, text: bytes) -> None:
-        self.write(b"HTTP/1.1 " + text + _ERROR_HEADERS + text)
+        self.write(encode_refusal(text))
         self._queue.popleft()
         self._closing = True
         self._linger()

@@ -14,10 +14,11 @@ from volumed.http.accept import Acceptor
 from volumed.http.app import create_app
 from volumed.http.background import unfinished
 from volumed.http.bridge import run_application
-from volumed.http.connection import Connection, Handler
+from volumed.http.connection import Connection
 from volumed.http.exchange import Exchange
 from volumed.http.front_node import FrontNode
 from volumed.http.head import server_name
+from volumed.http.host import Handler
 from volumed.http.lane import NeedleLane
 from volumed.http.node import Node
 from volumed.http.routes import is_page
@@ -83,11 +84,13 @@ class FrontServer:
         acceptor = Acceptor(self.loop, listener, self._table, self._row, _CONNECTIONS_MAX, create)
         self._acceptors.append(acceptor)
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: asyncio.Protocol) -> None:
+        assert isinstance(connection, Connection)
         self._connections.add(connection)
         self._row.add_connections(1)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: asyncio.Protocol) -> None:
+        assert isinstance(connection, Connection)
         self._connections.discard(connection)
         self._row.add_connections(-1)
         if not self._connections:

@@ -1,0 +1,70 @@
+"""Rules that need no connection: request lines, and what is answered before any handler (http.md 1.1)."""
+
+from __future__ import annotations
+
+import re
+
+from volumed.http.message import Request, Response
+from volumed.http.paths import normalised_path
+from volumed.http.responses import redirect_response
+
+__all__ = ["BAD_REQUEST", "TOO_LARGE", "clean_line", "decide_early", "encode_refusal", "is_usual_line"]
+
+_HEADERS_MAX = 10_000
+
+BAD_REQUEST = b"400 Bad Request"
+TOO_LARGE = b"431 Request Header Fields Too Large"
+_MISSING_HOST = b"400 Bad Request: missing required Host header"
+_BAD_VERSION = b"505 HTTP Version Not Supported: unsupported protocol version"
+_ERROR_HEADERS = b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.0-9A-Z^_`a-z|~]+")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_USUAL_STARTS = frozenset({b"GET ", b"PUT ", b"POST", b"HEAD", b"DELE"})
+_PARSER_METHODS = frozenset(
+    b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK".split()
+)
+
+
+def is_usual_line(line: bytes) -> bool:
+    """Whether the parser surely takes this request line."""
+    return line[:4] in _USUAL_STARTS and line.isascii()
+
+
+def clean_line(line: bytes) -> tuple[bytes, str | None]:
+    """A request line that the parser takes, and the method if it got a stand-in.
+
+    COMPAT: the reference takes any token as a method and any byte in a target; the parser knows the registered methods
+    and ASCII.
+    """
+    method, _, target = line.partition(b" ")
+    replaced = None
+    if _TOKEN.fullmatch(method) and method not in _PARSER_METHODS:
+        method, replaced = b"PATCH", method.decode()
+    return method + b" " + _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], target), replaced
+
+
+def decide_early(request: Request) -> Response | bytes | None:
+    """What is answered before any handler is asked: a refusal (`encode_refusal`), a response, or nothing."""
+    if request.http_version not in ("1.0", "1.1"):
+        return _BAD_VERSION if request.http_version[0] != "0" else BAD_REQUEST
+    if request.http_version == "1.1" and b"host" not in request.headers:
+        return _MISSING_HOST
+    if len(request.raw_headers) > _HEADERS_MAX:
+        return TOO_LARGE
+    if not request.path:
+        if request.raw_target == b"*" and request.method == "OPTIONS":
+            return Response(200, identified=False)
+        return BAD_REQUEST
+    cleaned = normalised_path(request.raw_path)
+    if cleaned is None:
+        return None
+    query = b"?" + request.query_string if request.query_string else b""
+    response = redirect_response(request, 307, cleaned + query)
+    response.identified = False
+    return response
+
+
+def encode_refusal(text: bytes) -> bytes:
+    """The whole answer to what is no proper request; the text is also the reason phrase."""
+    return b"HTTP/1.1 " + text + _ERROR_HEADERS + text
