@@ -1,0 +1,1 @@
+"""From the command line to the configuration that every process of the node reads."""
