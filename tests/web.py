@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -78,11 +78,14 @@ def upload(address: str, fid: str, data: bytes, *, query: str = "", **options: A
     return request("PUT", address, f"/{fid}?{query}" if query else f"/{fid}", body=data, **options)
 
 
-def multipart(data: bytes, *, filename: str = "", mime: str = "") -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a form with one file, as curl -F sends it."""
+def multipart(
+    data: bytes, *, filename: str = "", mime: str = "", part_headers: Sequence[str] = ()
+) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a form with one file, as curl -F sends it, plus ``part_headers`` lines."""
     lines = [f"--{BOUNDARY}", f'Content-Disposition: form-data; name="file"; filename="{quote(filename)}"']
     if mime:
         lines.append(f"Content-Type: {mime}")
+    lines.extend(part_headers)
     body = "\r\n".join([*lines, "", ""]).encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
     return body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
