@@ -455,7 +455,7 @@ class TestRefusals:
 
 
 class TestTime:
-    @pytest.mark.parametrize("begun", [b"", b"GET /1 HT", b"GET /1 HTTP/1.1\r\nHost"])
+    @pytest.mark.parametrize("begun", [b"", b"GET /1 HTTP/1.1\r\nHost: a\r\n"])
     def test_idle_is_closed_without_a_word(self, begun: bytes) -> None:
         async def test() -> None:
             client = Client(FakeHost(idle_timeout_s=3))
@@ -468,6 +468,17 @@ class TestTime:
             client.connection.sweep(client.host.time)
             assert client.transport.closed
             assert client.sent == b""
+
+        run(test)
+
+    def test_half_a_request_line(self) -> None:
+        async def test() -> None:
+            client = Client(FakeHost(idle_timeout_s=3))
+            client.send(b"GET /1 HT")
+            client.host.time += 3
+            client.connection.sweep(client.host.time)
+            assert client.statuses() == [400]
+            assert client.transport.half_closed
 
         run(test)
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from tests.unit.test_http_shell_connection import Client, FakeHost, get, put
 from volumed.bus.bodypool import BodyPool, Slab
 from volumed.bus.calls import Location, Locations, LookupVolume
 from volumed.bus.frames import (
@@ -40,6 +42,7 @@ from volumed.http.body import BytesBody, IncomingBody
 from volumed.http.message import Request, Response
 from volumed.http.needle_source import PAGE_BYTES
 from volumed.http.peer import PeerError
+from volumed.http.server import NodeHandler
 from volumed.http.store_handlers import handle_store
 from volumed.storage.map_records import NO_FLAGS, VolumeRecord
 from volumed.storage.read_payload import pack_payload
@@ -486,3 +489,53 @@ class TestReplicas:
         node.answers["a:80"] = FakeAnswer(500, b'{"error":"no"}')
         node.results = [StoreResult(StoreOutcome.DELETED, 8)]
         assert ask(node, "DELETE", PATH) == (500, b'{"error":"Deletion Failed: [a:80]: no"}')
+
+
+class TestLane:
+    """The lane and the framework behind real connections."""
+
+    @pytest.mark.parametrize("lane", [True, False])
+    def test_both_answer_alike(self, node: FakeNode, lane: bool) -> None:
+        node.config = msgspec.structs.replace(node.config, needle_lane=lane)
+        node.put(needle(b"abc"))
+
+        async def test() -> None:
+            client = served(node)
+            client.send(get(PATH.encode()) + put(PATH.encode(), b"abc") + get(b"/healthz") + get(b"/7,zz"))
+            await until(lambda: len(client.statuses()) == 4)
+            assert client.statuses() == [200, 201, 200, 400]
+            assert client.bodies()[0] == b"abc"
+
+        run(test())
+
+    def test_a_new_generation_is_decided_again(self, node: FakeNode) -> None:
+        node.results = [StoreResult(StoreOutcome.ERROR, 0, StaleGeneration("old"))]
+
+        async def test() -> None:
+            client = served(node)
+            client.send(put(PATH.encode(), b"abc"))
+            await until(lambda: bool(client.statuses()))
+            assert client.statuses() == [201]
+            assert len(node.stored) == 2
+            assert node.bodies[0] == node.bodies[1]
+
+        run(test())
+
+    def test_a_client_that_goes_before_its_write_is_done(self, node: FakeNode) -> None:
+        async def test() -> None:
+            node.hold = asyncio.Event()
+            client = served(node)
+            client.send(put(PATH.encode(), b"abc"))
+            client.connection.connection_lost(None)
+            node.hold.set()
+            await node.task
+            assert client.sent == b""
+
+        run(test())
+
+
+def served(node: FakeNode) -> Client:
+    """A client of a front with this node."""
+    host = FakeHost(pool=node.pool)
+    host.handler = NodeHandler(node)  # type: ignore[assignment, arg-type]
+    return Client(host)

@@ -211,7 +211,7 @@ class Connection(asyncio.Protocol):
     def _fail_parsing(self) -> None:
         """What comes is not HTTP; bytes behind the last request of a connection are none of our business."""
         if self._receiving is not None:
-            self._fail_body(self._receiving, "malformed chunked encoding")
+            self._fail_body(self._receiving, "invalid byte in chunk length")
         elif not self._closing:
             self._refuse(BAD_REQUEST)
 
@@ -487,6 +487,9 @@ class Connection(asyncio.Protocol):
             return
         if unsent:
             self.abort()
+        elif not self._queue and self._line:
+            # COMPAT: half a request line is read as if it were whole.
+            self._refuse(BAD_REQUEST)
         elif not self._queue:
             self._closing = True
             self._transport.close()

@@ -21,13 +21,11 @@ from volumed.http.node import Node
 from volumed.http.paths import parse_read_path
 from volumed.http.read_decision import is_plain_get, plain_get_head
 from volumed.http.responses import error_response
-from volumed.http.routes import is_page
 from volumed.http.upload import parse_upload, parse_upload_form
 
 __all__ = ["NeedleLane"]
 
 _log = logging.getLogger(__name__)
-_COMPRESSED_INLINE_MAX = SHARED_BODY_BYTES_MIN
 
 
 class NeedleLane:
@@ -71,7 +69,7 @@ class NeedleLane:
 
     def _write(self, exchange: Exchange) -> bool:
         request, node = exchange.request, self._node
-        if exchange.body.received >= SHARED_BODY_BYTES_MIN or is_page(request.path, node.config, public=False):
+        if exchange.body.received >= SHARED_BODY_BYTES_MIN:
             return False
         body = exchange.body.take_all()
         form = parse_upload_form(request, body)
