@@ -3,15 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
 .PHONY: install run test bench lint clean
 
 install: $(INSTALLED)
 
+# The package is built without isolation, so that protoc has the pinned version: generated code must not be newer
+# than the protobuf it runs on.
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard proto/*.proto)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(PIP) setuptools grpcio-tools
+	$(PIP) --no-build-isolation -e '.[test]'
 	touch $@
 
 run: $(INSTALLED)
