@@ -171,7 +171,7 @@ class VolumeHost:
             self._shell.in_background(self._disk.probe_space, self._space_known, self._space_unknown)
         if self._ticks % _READER_CHECK_TICKS == 0:
             # A front that was killed leaves its reader slot behind, and the pages it saw cannot be used again.
-            self._disk.site.map.reader_check()
+            self._disk.reader_check()
 
     def _space_known(self, space: SpaceInfo) -> None:
         self._probing = False

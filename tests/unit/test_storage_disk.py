@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
@@ -87,6 +88,27 @@ def test_failed_creation_leaves_no_files(rig: Rig, files: BreakableFiles) -> Non
         rig.allocate(1)
     assert _names(rig) == set()
     rig.allocate(1)
+
+
+def test_failed_creation_is_not_seen_by_readers(rig: Rig, files: BreakableFiles) -> None:
+    assert not rig.disk.volumes
+    files.break_next("write_at", ".vif.tmp.volumed", errno.ENOSPC)
+    with pytest.raises(DiskError, match="create volume 1: no space left"):
+        rig.allocate(1)
+    assert rig.disk.site.map.record(1) is None
+    assert _names(rig) == set()
+
+
+def test_a_volume_made_anew_inherits_nothing_of_a_deletion_that_was_killed(rig: Rig) -> None:
+    rig.allocate(1)
+    rig.store(put(1, b"old"))
+    rig.disk.mark_readonly(MarkReadonly(1, can_delete=False, persist=True))
+    rig.path("1.unavailable").write_bytes(b"broken")
+    rig.path("1.dat").unlink()
+    assert not rig.reopen_after_kill().volumes
+    rig.allocate(1)
+    assert rig.disk.volumes[1].flags == 0
+    assert rig.counters() == (0, 0, 0, 0)
 
 
 def test_preallocation_does_not_change_the_length(rig: Rig) -> None:

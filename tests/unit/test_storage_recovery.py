@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +18,12 @@ from volumed.errors import DiskError, NeedleDeleted, NeedleNotFound
 from volumed.formats.idx import iter_rows, pack_rows
 from volumed.formats.needle import record_length
 from volumed.storage.compaction_recovery import Recovery, decide_recovery
-from volumed.storage.fileio import FileIO
+from volumed.storage.disk import Disk
+from volumed.storage.fileio import File, FileIO
 from volumed.storage.index_scan import apply_row, scan_rows
 from volumed.storage.map_load import MapPlan, plan_map
 from volumed.storage.map_records import VolumeProgress
-from volumed.storage.needle_map import NeedleMap
+from volumed.storage.needle_map import MapError, MapTransaction, NeedleMap
 
 _ROW = 17
 
@@ -384,6 +387,39 @@ def test_a_directory_has_one_owner(rig: Rig) -> None:
     rig.close()
     assert set(second.disk.volumes) == {1}
     second.close()
+
+
+def test_a_copied_directory_does_not_share_the_map_of_the_original(rig: Rig) -> None:
+    assert rig.disk.volumes
+    copy = str(rig.directory.parent / "copy")
+    shutil.copytree(rig.directory, copy)
+    config = msgspec.structs.replace(rig.config, directory=copy, idx_directory=copy)
+    with pytest.raises(DiskError, match="same vol_dir.uuid"):
+        Disk.open(config, rig.node)
+
+
+def test_killed_between_the_two_steps_of_an_undo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def fail(_: object) -> None:
+        raise MapError("map is full")
+
+    def truncate_and_die(files: FileIO, file: File, length: int) -> None:
+        truncate(files, file, length)
+        raise Killed
+
+    rig = Rig(tmp_path)
+    rig.allocate()
+    rig.store(put(1, b"one"))
+    truncate = FileIO.truncate
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(MapTransaction, "commit", fail)
+        patch.setattr(FileIO, "truncate", truncate_and_die)
+        rig.store(put(2, b"two"), delete(1))
+    assert not rig.reopen_after_kill().volumes[1].read_only
+    assert bytes(rig.read(1, 1).data) == b"one"
+    rig.close()
 
 
 def test_a_torn_index_without_proof_is_not_loaded(rig: Rig) -> None:

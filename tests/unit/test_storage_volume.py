@@ -29,6 +29,7 @@ from volumed.bus.frames import (
     FLAG_SKIP_COOKIE_CHECK,
     READ_NEEDLE,
     READ_RANGE,
+    STORE_DELETE,
     ReadOperation,
     StoreOperation,
 )
@@ -268,6 +269,14 @@ def test_a_failed_append_leaves_no_trace(rig: Rig, files: BreakableFiles, call: 
     assert rig.reopen().status(1).is_read_only is False
 
 
+@pytest.mark.parametrize("operation", [put(1, b"a"), delete(1)])
+def test_what_relied_on_a_failed_append_fails_too(rig: Rig, files: BreakableFiles, operation: StoreOperation) -> None:
+    if operation.kind == STORE_DELETE:
+        rig.store(put(1, b"a"))
+    files.break_next("write_at", ".dat", errno.ENOSPC)
+    assert outcomes(rig.store(operation, operation)) == [ERROR, ERROR]
+
+
 def test_a_failed_append_of_one_volume_does_not_touch_another(rig: Rig, files: BreakableFiles) -> None:
     rig.allocate(2)
     files.break_next("write_at", "1.dat")
@@ -313,11 +322,45 @@ def test_a_full_map_refuses_and_loses_nothing(rig: Rig, monkeypatch: pytest.Monk
     assert outcomes(rig.store(put(stored, b"y"))) == [STORED]
 
 
+def test_a_map_that_fails_early_answers_every_operation(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.allocate(2)
+
+    def fail(*_: object) -> None:
+        raise needle_map.MapError("map is full")
+
+    monkeypatch.setattr(needle_map.MapTransaction, "put", fail)
+    results = rig.store(
+        put(1, b"a"), put(1, b"a", flags=FLAG_FSYNC), put(2, b"b", volume_id=2), put(3, b"c", volume_id=9)
+    )
+    assert all(result.error for result in results)
+    assert "volume 9 not found" in str(results[-1].error)
+    assert not rig.disk.is_flushing(1)
+
+
 def test_when_even_the_undo_fails_the_volume_takes_no_more_writes(rig: Rig, files: BreakableFiles) -> None:
     files.break_next("write_at", ".dat")
     files.break_next("truncate", ".dat")
     rig.store(put(1, b"a"))
     assert _error(rig, put(1, b"a")) == "volume 1 is read only"
+
+
+def test_what_could_not_be_undone_is_cut_off_before_the_next_write(
+    rig: Rig, files: BreakableFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.store(put(1, b"one"), put(2, b"two"))
+
+    def fail(_: object) -> None:
+        raise needle_map.MapError("map is full")
+
+    files.break_next("truncate", ".idx")
+    with monkeypatch.context() as patch:
+        patch.setattr(needle_map.MapTransaction, "commit", fail)
+        rig.store(put(1, bytes(500)), put(2, bytes(100)), delete(1))
+    assert rig.disk.volumes[1].read_only
+    rig.disk.mark_writable(1)
+    rig.store(put(3, b"three"))
+    assert not rig.reopen().volumes[1].read_only
+    assert [bytes(rig.read(1, key).data) for key in (1, 2, 3)] == [b"one", b"two", b"three"]
 
 
 def test_io_errors_withdraw_a_volume(rig: Rig, files: BreakableFiles) -> None:
@@ -339,9 +382,7 @@ def test_io_errors_withdraw_a_volume(rig: Rig, files: BreakableFiles) -> None:
 def test_fsync_makes_the_whole_volume_wait(rig: Rig, files: BreakableFiles) -> None:
     rig.allocate(2)
     files.calls.clear()
-    batch = rig.disk.store(
-        [put(1, b"a"), put(1, b"b", volume_id=2), put(2, b"c", flags=FLAG_FSYNC), put(3, b"d")]
-    )
+    batch = rig.disk.store([put(1, b"a"), put(1, b"b", volume_id=2), put(2, b"c", flags=FLAG_FSYNC), put(3, b"d")])
     (flush,) = batch.flushes
     assert (flush.volume_id, flush.positions) == (1, [0, 2, 3])
     assert rig.disk.is_flushing(1)

@@ -88,8 +88,6 @@ class BatchAppend:
         self._rows: list[bytes] = []
         self._overlay: dict[int, _Entry] = {}
         self._before: dict[int, tuple[int, int] | None] = {}
-        self._queued: dict[int, tuple[int, int]] = {}
-        self._count = 0
         # PERF: flags are enumerations, slow to combine; they cannot change during a batch.
         self._no_puts = bool(volume.flags & READ_ONLY)
         self._no_deletes = VolumeFlag.NO_WRITE_OR_DELETE in volume.flags
@@ -106,16 +104,10 @@ class BatchAppend:
 
     def add(self, operation: StoreOperation) -> StoreResult:
         """Decide one operation. Errors become results; they leave no trace in the batch."""
-        index = self._count
-        self._count += 1
-        ends = self._volume.dat_end
         try:
-            result = self._delete(operation) if operation.kind == STORE_DELETE else self._put(operation)
+            return self._delete(operation) if operation.kind == STORE_DELETE else self._put(operation)
         except VolumedError as error:
             return StoreResult(StoreOutcome.ERROR, 0, error)
-        if self._volume.dat_end != ends:
-            self._queued[index] = (operation.size, self._volume.dat_end - ends)
-        return result
 
     def write(self) -> None:
         """Records, then rows, then map changes. Raises `OSError`, `MapError`."""
@@ -130,15 +122,21 @@ class BatchAppend:
             self._txn.put(volume.volume_id, key, entry.offset, entry.size)
         self._txn.put_progress(volume.volume_id, volume.progress)
 
-    def failed(self, results: Sequence[StoreResult], error: OSError) -> list[StoreResult]:
-        """The results when `write` failed: every operation that wanted to write reports it."""
-        volume_id, reason = self._volume.volume_id, error_text(error)
-        path = self._volume.dat.path
-        outcome = list(results)
-        for index, (size, length) in self._queued.items():
-            text = f"append to volume {volume_id} size {size} actualSize {length}: write {path}: {reason}"
-            outcome[index] = StoreResult(StoreOutcome.ERROR, 0, DiskError(text))
-        return outcome
+    def failed(
+        self, operations: Sequence[StoreOperation], results: Sequence[StoreResult], error: OSError
+    ) -> list[StoreResult]:
+        """The results when `write` failed: every operation on a key that was to be written reports it, because one
+        that had nothing to write ("unchanged", "deleted already") relied on those before it."""
+        return [
+            result if result.error or operation.key not in self._overlay else self._failure(operation.size, error)
+            for operation, result in zip(operations, results, strict=True)
+        ]
+
+    def _failure(self, size: int, error: OSError) -> StoreResult:
+        volume = self._volume
+        length = record_length(size, volume.version)
+        doing = f"append to volume {volume.volume_id} size {size} actualSize {length}: write {volume.dat.path}"
+        return StoreResult(StoreOutcome.ERROR, 0, DiskError(f"{doing}: {error_text(error)}"))
 
     # Decisions
 
@@ -187,9 +185,7 @@ class BatchAppend:
         known = self._entry(key)
         if known is None or known.size < 0:
             return StoreResult(StoreOutcome.DELETED, 0)
-        record = encode_tombstone(
-            key, operation.cookie, operation.checksum, self._next_append_time(), volume.version
-        )
+        record = encode_tombstone(key, operation.cookie, operation.checksum, self._next_append_time(), volume.version)
         self._queue(key, DELETED, record)
         # The map keeps where the last put is: reading deleted needles and the cookie check need it.
         self._overlay[key] = _Entry(known.offset, -known.size or DELETED, known.put)

@@ -165,9 +165,7 @@ class Disk:
             request.version, ReplicaPlacement.from_byte(request.replica_placement), Ttl.from_u32(request.ttl)
         )
         try:
-            volume = create_volume(
-                self.site, request.collection, volume_id, superblock, request.preallocate_bytes
-            )
+            volume = create_volume(self.site, request.collection, volume_id, superblock, request.preallocate_bytes)
         except (OSError, MapError) as error:
             raise _failure(f"create volume {volume_id}", error) from error
         return self._add(volume)
@@ -250,11 +248,6 @@ class Disk:
             raise _failure(f"scan {self.config.directory}", error) from error
 
     # Reports and periodic work
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether the last file access of some volume was an I/O error: worth a probe of the disk."""
-        return any(volume.io_error_streak for volume in self._volumes.values())
 
     def reader_check(self) -> int:
         """Free the map's reader slots of processes that died; how many there were. Raises `MapError`."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import msgspec
 
-from volumed.storage.fileio import FileIO
+from volumed.storage.fileio import File, FileIO
 from volumed.storage.map_records import ENTRY, ENTRY_KEY, MAP_FORMAT, VOLUME_KEY, VolumeProgress, VolumeRecord
 
 if TYPE_CHECKING:
@@ -63,6 +62,7 @@ class NeedleMap:
         self._files = files
         self._boot_id = (files.read_file(_BOOT_ID) or b"").decode().strip()
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        self._lock = self._claim()
         stamp = self._read_stamp()
         trusted = stamp is not None and (stamp.clean or stamp.boot_id == self._boot_id)
         self.after_kill = stamp is not None and trusted and not stamp.clean
@@ -115,6 +115,14 @@ class NeedleMap:
         self._env.close()
         if clean:
             self._write_stamp(clean=True)
+        self._files.unlock_directory(self._lock)
+
+    def _claim(self) -> File:
+        """A data directory that was copied has the uuid, and so the map, of the original."""
+        try:
+            return self._files.lock_directory(self.path)
+        except BlockingIOError as error:
+            raise MapError(f"{self.path} belongs to a disk with the same vol_dir.uuid, which is in use") from error
 
     def _open(self) -> None:
         self._env = lmdb.open(
@@ -135,8 +143,8 @@ class NeedleMap:
             raise
 
     def _wipe(self) -> None:
-        shutil.rmtree(self.path)
-        os.mkdir(self.path, 0o700)
+        for name in os.listdir(self.path):
+            os.unlink(os.path.join(self.path, name))
 
     def _read_stamp(self) -> _Stamp | None:
         try:

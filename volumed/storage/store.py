@@ -82,7 +82,9 @@ class VolumeStore:
             _commit(txn, [volume for volume, _ in applied])
         except MapError as error:
             txn.abort()
-            _roll_back(applied, operations, results, error)
+            for volume, _ in applied:
+                volume.rolled_back()
+            return StoreBatch(_not_indexed(operations, results, error))
         return StoreBatch(results, [Flush(volume, at) for volume, at in applied if volume.flushing])
 
     def _refused(self, volume_id: int, volume: Volume | None) -> StoreResult:
@@ -137,23 +139,16 @@ def _commit(txn: MapTransaction, volumes: list[Volume]) -> None:
         volume.committed()
 
 
-def _roll_back(
-    applied: list[tuple[Volume, list[int]]],
-    operations: Sequence[StoreOperation],
-    results: list[StoreResult],
-    error: MapError,
-) -> None:
-    """The map could not be changed: nothing of this batch happened."""
-    for volume, positions in applied:
-        if not volume.has_uncommitted:
-            continue
-        volume.rolled_back()
-        for position in positions:
-            if results[position].error is None and results[position].outcome != StoreOutcome.UNCHANGED:
-                key = operations[position].key
-                results[position] = _error_result(
-                    DiskError(f"index needle {key:x} of volume {volume.volume_id}: {error}")
-                )
+def _not_indexed(
+    operations: Sequence[StoreOperation], results: Sequence[StoreResult], error: MapError
+) -> list[StoreResult]:
+    """The map could not be changed: nothing of this batch happened, and some of it was not even looked at."""
+    return [
+        result
+        if result.error
+        else _error_result(DiskError(f"index needle {operation.key:x} of volume {operation.volume_id}: {error}"))
+        for operation, result in zip(operations, results, strict=True)
+    ]
 
 
 def _error_result(error: VolumedError) -> StoreResult:

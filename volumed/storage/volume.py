@@ -107,6 +107,8 @@ class Volume:
         self.quarantined = False
         self.expired = False
         self.phantom = False
+        self._has_remains = False
+        """The files go on behind their ends, with what a write has left that could not be undone."""
         self.dat: File = parts.dat
         self.idx: File = parts.idx
         self._snapshot: _Snapshot | None = _Snapshot(generation, parts.superblock.version, parts.dat)
@@ -197,7 +199,7 @@ class Volume:
             except OSError as error:
                 self.note_io(error)
                 self.rolled_back()
-                return append.failed(results, error)
+                return append.failed(operations, results, error)
             self.note_io(None)
             self.modified_at_s = int(time.time())
         # Also when nothing had to be written: the same data may have come before without an fsync.
@@ -211,14 +213,17 @@ class Volume:
 
     def rolled_back(self) -> None:
         """The batch did not happen: cut both files back to what they were. If that fails too the volume becomes
-        read-only, because what lies behind the remembered ends can then not be trusted to be overwritten."""
+        read-only, until `open_for_writing` succeeds in it: rows behind the end would be replayed one day."""
         self._undo = None
+        if not self.has_uncommitted:
+            return
         self.progress = VolumeProgress.decode(self._durable.progress, self.site.row_length)
         self.dat_end = self._durable.dat_end
         try:
             self._truncate_files()
         except OSError as error:
             _log.error("volume %d: cannot undo a failed write: %s", self.volume_id, error)
+            self._has_remains = True
             self.flags |= VolumeFlag.NO_WRITE_OR_DELETE
 
     def flush(self) -> None:
@@ -283,12 +288,15 @@ class Volume:
         self.info = info
 
     def open_for_writing(self) -> None:
-        """Reopen files that were opened for reading only. Raises `OSError`; then the old ones stay in use."""
+        """Reopen files that were opened for reading only, and cut off what a failed write has left. Raises
+        `OSError`; then the old ones stay in use."""
         files = self.site.files
         dat = self.dat if self.dat.writable else files.open(self.dat.path)
         idx = self.idx if self.idx.writable else files.open(self.idx.path)
         self.dat, self.idx = dat, idx
         self._snapshot = _Snapshot(self.generation, self.version, dat)
+        if self._has_remains:
+            self._truncate_files()
 
     def close(self) -> None:
         """Refuse everything from now on. Files close when the last reader lets go of them."""
@@ -299,9 +307,11 @@ class Volume:
         self.io_error_streak = self.io_error_streak + 1 if error and error.errno == errno.EIO else 0
 
     def _truncate_files(self) -> None:
+        """Rows first: should this end half-way, no row means a record that is not there."""
         files = self.site.files
-        files.truncate(self.dat, self.dat_end)
         files.truncate(self.idx, self.progress.idx_bytes)
+        files.truncate(self.dat, self.dat_end)
+        self._has_remains = False
         self.modified_at_s = int(time.time())
 
     # Reads

@@ -18,10 +18,12 @@ from volumed.formats.idx import pack_rows
 from volumed.formats.replication import ReplicaPlacement
 from volumed.formats.superblock import SUPERBLOCK_LENGTH, SUPERBLOCK_LENGTH_MAX, VERSIONS, SuperBlock
 from volumed.formats.vif import VolumeInfo, decode_vif
+from volumed.storage.directory import remove_volume_files
 from volumed.storage.fileio import File
 from volumed.storage.index_repair import index_is_blank, rebuild_index, repair_head, scan_unindexed
 from volumed.storage.map_load import catch_up_map, newest_put_time
 from volumed.storage.map_records import NO_FLAGS, VolumeFlag, VolumeProgress
+from volumed.storage.needle_map import MapError
 from volumed.storage.site import DiskSite, VolumePaths
 from volumed.storage.tail_check import TailTooLong, check_tail
 from volumed.storage.volume import Volume, VolumeParts
@@ -45,6 +47,10 @@ def create_volume(
     superblock. Raises `VolumedError`, `OSError`, `MapError`; then no file of a new volume is left."""
     paths, files = site.paths(collection, volume_id), site.files
     is_new = not files.exists(paths.data(".dat"))
+    if is_new:
+        _read_info(site, paths, volume_id)
+        # A deletion that was interrupted leaves rows and marks of the old volume.
+        remove_volume_files(files, paths)
     try:
         dat = files.open(paths.data(".dat"), create=True)
         if preallocate_bytes:
@@ -53,10 +59,9 @@ def create_volume(
             files.write_at(dat, 0, [superblock.encode()])
         files.open(paths.index(".idx"), create=True)
         return load_volume(site, collection, volume_id)
-    except (OSError, VolumedError):
+    except (OSError, VolumedError, MapError):
         if is_new:
-            for path in (paths.data(".dat"), paths.index(".idx"), paths.data(".vif")):
-                files.remove(path)
+            remove_volume_files(files, paths)
         raise
 
 
@@ -85,7 +90,7 @@ class _Loader:
     """The map of before the kill stands for a state of exactly these files."""
 
     def load(self) -> Volume:
-        info, write_info = self._read_info()
+        info, write_info = _read_info(self.site, self.paths, self.volume_id)
         self._take_marks(info)
         reason = self._unavailable_reason()
         dat, modified_at_ns = self._open_data()
@@ -113,23 +118,11 @@ class _Loader:
             flags=self.flags,
             unavailable_reason=reason,
         )
-        volume = self._publish(parts)
+        volume = Volume(self.site, parts, 0)
         if write_info:
-            fresh = VolumeInfo(version=superblock.version, bytes_offset=self.site.offset_width)
-            volume.save_info(fresh)
+            volume.save_info(VolumeInfo(version=superblock.version, bytes_offset=self.site.offset_width))
+        self._publish(volume)
         return volume
-
-    def _read_info(self) -> tuple[VolumeInfo, bool]:
-        """The `.vif`, and whether it must be written because there is none."""
-        path = self.paths.data(".vif")
-        content = self.site.files.read_file(path)
-        info = decode_vif(content or b"")
-        width = self.site.offset_width
-        if info.bytes_offset not in (0, width):
-            raise VolumeLoadError.offset_width(path, width)
-        if info.files:
-            raise VolumeLoadError(f"volume {self.volume_id} keeps its data in a remote tier, which is not supported")
-        return info, not content
 
     def _take_marks(self, info: VolumeInfo) -> None:
         if info.read_only:
@@ -287,14 +280,25 @@ class _Loader:
             found = newest_put_time(self.site, dat, idx, superblock.version)
             progress.ttl_clock_s = (found or modified_at_ns) // 10**9
 
-    def _publish(self, parts: VolumeParts) -> Volume:
+    def _publish(self, volume: Volume) -> None:
+        """The last step, which nothing that may fail follows: readers see the volume from here on."""
         with self.site.map.begin() as txn:
-            volume = Volume(self.site, parts, 0)
             volume.new_generation(txn)
-            txn.put_progress(self.volume_id, parts.progress)
+            txn.put_progress(self.volume_id, volume.progress)
         volume.committed()
-        return volume
 
     def _make_read_only(self, reason: str) -> None:
         _log.warning("volume %d is read-only: %s", self.volume_id, reason)
         self.flags |= VolumeFlag.NO_WRITE_OR_DELETE
+
+
+def _read_info(site: DiskSite, paths: VolumePaths, volume_id: int) -> tuple[VolumeInfo, bool]:
+    """The `.vif`, and whether it must be written because there is none. Raises `VolumeLoadError`."""
+    path = paths.data(".vif")
+    content = site.files.read_file(path)
+    info = decode_vif(content or b"")
+    if info.bytes_offset not in (0, site.offset_width):
+        raise VolumeLoadError.offset_width(path, site.offset_width)
+    if info.files:
+        raise VolumeLoadError(f"volume {volume_id} keeps its data in a remote tier, which is not supported")
+    return info, not content
