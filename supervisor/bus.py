@@ -41,7 +41,7 @@ class SupervisorBus:
 
     def send_event(self, identity: bytes, event: events.SupervisorEvent) -> None:
         """Tell a worker something; lost when it does not read any more."""
-        self._send(identity, bytes((frames.EVENT,)) + msgspec.msgpack.encode(event))
+        self._send(identity, frames.pack_event(event))
 
     def close(self) -> None:
         self._loop.remove_reader(self._socket)

@@ -40,6 +40,11 @@ def test_a_store_batch_of_another_length_is_refused(data: st.DataObject) -> None
         frames.parse_store_batch(memoryview(whole + b"x"))
 
 
+def test_a_call_without_a_number_is_refused() -> None:
+    with pytest.raises(FrameError):
+        frames.parse_call(memoryview(b"C12"))
+
+
 def test_store_replies_carry_domain_errors() -> None:
     error = CorruptNeedle("broken", kind=Corruption.CRC)
     results = [StoreResult(StoreOutcome.STORED, 9), StoreResult(StoreOutcome.ERROR, 0, error)]

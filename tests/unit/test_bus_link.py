@@ -10,6 +10,7 @@ import pytest
 
 from tests.bus_kit import Bench, bench, run
 from volumed.bus import calls, frames
+from volumed.bus.bodypool import BodyPool
 from volumed.bus.frames import StoreOutcome
 from volumed.bus.link import LinkLimits
 from volumed.errors import DiskUnavailable, NeedleNotFound, RetryError
@@ -297,6 +298,39 @@ def test_the_slab_of_a_lost_batch_is_kept_until_the_worker_is_gone(tmp_path: Pat
             b.start_worker(2)
             b.store()
             assert b.pool.free_bytes == free
+
+    run(test)
+
+
+def test_large_bodies_of_many_clients_do_not_share_one_batch(tmp_path: Path) -> None:
+    async def test() -> None:
+        pool = BodyPool(str(tmp_path / "large.pool"), capacity=64 << 20)
+        with bench(tmp_path) as b:
+            size = frames.BATCH_BODIES_BYTES_MAX // 2
+            for _ in range(3):
+                slab = pool.allocate(size)
+                b.link.store(frames.pack_put_shared(1, 0, 0, 1, 0, size, slab.offset), b.results.append, slab)
+                slab.release()
+            number, operations = await b.worker.batch()
+            assert len(operations) == 2
+            b.worker.answer(number, 2)
+            assert len((await b.worker.batch())[1]) == 1
+        pool.close()
+
+    run(test)
+
+
+def test_closing_leaves_the_bodies_that_a_worker_may_be_reading(tmp_path: Path) -> None:
+    async def test() -> None:
+        with bench(tmp_path) as b:
+            slab = b.pool.allocate(5)
+            used = b.pool.free_bytes
+            b.link.store(frames.pack_put_shared(1, 0, 0, 1, 0, 5, slab.offset), b.results.append, slab)
+            slab.release()
+            await b.worker.batch()
+            b.link.close()
+            assert len(b.results) == 1
+            assert b.pool.free_bytes == used
 
     run(test)
 

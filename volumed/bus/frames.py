@@ -35,6 +35,7 @@ import msgspec
 from volumed.errors import VolumedError
 
 __all__ = [
+    "BATCH_BODIES_BYTES_MAX",
     "BATCH_BYTES_MAX",
     "BATCH_OPERATIONS_MAX",
     "CALL",
@@ -93,6 +94,8 @@ EVENT = ord("E")
 SHARED_BODY_BYTES_MIN = 128 << 10
 BATCH_BYTES_MAX = 1 << 20
 BATCH_OPERATIONS_MAX = 1024
+BATCH_BODIES_BYTES_MAX = 16 << 20
+"""Shared bodies of one batch: the worker's loop answers nobody while it writes them."""
 
 STORE_PUT, STORE_PUT_SHARED, STORE_DELETE = 1, 2, 3
 READ_NEEDLE, READ_RANGE = 1, 2
@@ -335,7 +338,10 @@ def pack_call(call_id: int, request: msgspec.Struct) -> bytes:
 
 def parse_call(frame: memoryview) -> tuple[int, memoryview]:
     """Call id and msgpack payload."""
-    _, call_id = _CALL.unpack_from(frame)
+    try:
+        _, call_id = _CALL.unpack_from(frame)
+    except struct.error as error:
+        raise FrameError("call ends early") from error
     return call_id, frame[_CALL.size :]
 
 

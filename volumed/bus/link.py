@@ -154,6 +154,7 @@ class DiskLink:
         self._hold.close()
         if self._watch is not None:
             self._watch.cancel()
+        self._keep_bodies()
         self._lose_worker(DiskUnavailable(_STOPPING))
         self._fail_waiting(DiskUnavailable(_STOPPING))
 
@@ -293,6 +294,13 @@ class DiskLink:
         self._reads.fail_in_flight(error)
         for item in batch.items if batch else ():
             item.fail(error)
+
+    def _keep_bodies(self) -> None:
+        """The worker may be about to write them: they stay as they are as long as this process."""
+        self._unanswered.clear()
+        for item in self._batch.items if self._batch else ():
+            if item.slab is not None:
+                item.slab.retain()
 
     def _fail_waiting(self, error: VolumedError) -> None:
         """Fail everything that has not been sent."""

@@ -14,7 +14,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from volumed.bus.bodypool import Slab
-from volumed.bus.frames import BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, StoreOutcome, StoreResult
+from volumed.bus.frames import (
+    BATCH_BODIES_BYTES_MAX,
+    BATCH_BYTES_MAX,
+    BATCH_OPERATIONS_MAX,
+    StoreOutcome,
+    StoreResult,
+)
 from volumed.errors import VolumedError
 
 __all__ = ["StoreItem", "StoreQueue"]
@@ -28,6 +34,11 @@ class StoreItem(NamedTuple):
     operation: bytes
     done: Callable[[StoreResult], None]
     slab: Slab | None
+
+    @property
+    def body_bytes(self) -> int:
+        """Memory of the shared body."""
+        return 0 if self.slab is None else self.slab.length
 
     def finish(self, result: StoreResult) -> None:
         """Tell the result. What goes wrong in there concerns one client and must not cost the others theirs."""
@@ -53,7 +64,9 @@ class StoreQueue:
     def __init__(self) -> None:
         self._items: deque[StoreItem] = deque()
         self._target = 1
+        self._bodies_bytes = 0
         self.waiting_bytes = 0
+        """Packed operations; shared bodies are limited by their pool."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -62,34 +75,47 @@ class StoreQueue:
         """Append one operation."""
         self._items.append(item)
         self.waiting_bytes += len(item.operation)
+        if item.slab is not None:
+            self._bodies_bytes += item.slab.length
 
     @property
     def full(self) -> bool:
         """Whether holding longer gains nothing."""
-        return len(self._items) >= self._target or self.waiting_bytes >= BATCH_BYTES_MAX
+        return (
+            len(self._items) >= self._target
+            or self.waiting_bytes >= BATCH_BYTES_MAX
+            or self._bodies_bytes >= BATCH_BODIES_BYTES_MAX
+        )
 
     def take(self) -> list[StoreItem]:
         """The next batch: as many operations, in order, as its caps allow, and at least one."""
         items = self._items
-        if len(items) <= BATCH_OPERATIONS_MAX and self.waiting_bytes <= BATCH_BYTES_MAX:
+        if len(items) <= BATCH_OPERATIONS_MAX and _fits(self.waiting_bytes, self._bodies_bytes):
             return self.take_all()
-        batch = [items.popleft()]
-        size = len(batch[0].operation)
+        batch: list[StoreItem] = []
+        size = bodies = 0
         while items and len(batch) < BATCH_OPERATIONS_MAX:
-            size += len(items[0].operation)
-            if size > BATCH_BYTES_MAX:
+            item = items[0]
+            if batch and not _fits(size + len(item.operation), bodies + item.body_bytes):
                 break
+            size += len(item.operation)
+            bodies += item.body_bytes
             batch.append(items.popleft())
-        self.waiting_bytes -= sum(len(item.operation) for item in batch)
+        self.waiting_bytes -= size
+        self._bodies_bytes -= bodies
         return batch
 
     def take_all(self) -> list[StoreItem]:
         """Empty the queue."""
         batch = list(self._items)
         self._items.clear()
-        self.waiting_bytes = 0
+        self.waiting_bytes = self._bodies_bytes = 0
         return batch
 
     def answered(self, count: int) -> None:
         """A batch of ``count`` operations came back: that many, and those waiting now, are to be expected again."""
         self._target = min(count + len(self._items), BATCH_OPERATIONS_MAX)
+
+
+def _fits(operations_bytes: int, bodies_bytes: int) -> bool:
+    return operations_bytes <= BATCH_BYTES_MAX and bodies_bytes <= BATCH_BODIES_BYTES_MAX
