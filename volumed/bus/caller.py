@@ -139,7 +139,7 @@ class Caller:
         now = time.monotonic()
         for peer in list(self._peers.values()):
             if peer.gone:
-                _log.info("connection to %s is lost", peer.endpoint)
+                _log.debug("connection to %s is lost", peer.endpoint)
                 self._drop(peer, DiskUnavailable("the process that was asked ended, outcome unknown"))
             elif not peer.calls and now > peer.used_at + _IDLE_S:
                 self._drop(peer, RetryError("idle"))

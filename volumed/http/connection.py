@@ -21,13 +21,10 @@ from collections.abc import Sequence
 import httptools
 
 from volumed.config.address import join_host_port
-from volumed.errors import FormatError
 from volumed.http.body import NO_BODY, IncomingBody
 from volumed.http.exchange import Exchange
-from volumed.http.head import new_request_id
 from volumed.http.host import Host
 from volumed.http.message import Headers, Request
-from volumed.http.paths import decode_path, split_target
 from volumed.http.protocol_rules import (
     BAD_REQUEST,
     TOO_LARGE,
@@ -35,6 +32,7 @@ from volumed.http.protocol_rules import (
     decide_early,
     encode_refusal,
     is_usual_line,
+    new_request,
 )
 from volumed.http.responses import empty_response
 
@@ -249,7 +247,15 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         parser = self._parser
-        request = self._new_request(parser.get_method().decode(), parser.get_http_version())
+        request = new_request(
+            self._method or parser.get_method().decode(),
+            self._target,
+            self._headers,
+            self._raw_headers,
+            parser.get_http_version(),
+            self._peer[0],
+        )
+        self._method = None
         exchange = Exchange(
             self,
             request,
@@ -283,27 +289,6 @@ class Connection(asyncio.Protocol):
         self._update_reading()
         if not self._queue:
             self._settle()
-
-    def _new_request(self, method: str, version: str) -> Request:
-        raw_path, query = split_target(self._target)
-        try:
-            path = decode_path(raw_path)
-        except FormatError:
-            path = ""
-        request = Request(
-            method=self._method or method,
-            raw_target=self._target,
-            raw_path=raw_path,
-            path=path,
-            query_string=query,
-            headers=self._headers,
-            raw_headers=self._raw_headers,
-            http_version=version,
-            peer_ip=self._peer[0],
-            request_id=new_request_id(),
-        )
-        self._method = None
-        return request
 
     def _new_body(self, request: Request) -> IncomingBody:
         length = request.headers.get(b"content-length")

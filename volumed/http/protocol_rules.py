@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 
-from volumed.http.message import Request, Response
-from volumed.http.paths import normalised_path
+from volumed.errors import FormatError
+from volumed.http.head import new_request_id
+from volumed.http.message import Headers, Request, Response
+from volumed.http.paths import decode_path, normalised_path, split_target
 from volumed.http.responses import redirect_response
 
-__all__ = ["BAD_REQUEST", "TOO_LARGE", "clean_line", "decide_early", "encode_refusal", "is_usual_line"]
+__all__ = [
+    "BAD_REQUEST",
+    "TOO_LARGE",
+    "clean_line",
+    "decide_early",
+    "encode_refusal",
+    "is_usual_line",
+    "new_request",
+]
 
 _HEADERS_MAX = 10_000
 
@@ -42,6 +52,29 @@ def clean_line(line: bytes) -> tuple[bytes, str | None]:
     if _TOKEN.fullmatch(method) and method not in _PARSER_METHODS:
         method, replaced = b"PATCH", method.decode()
     return method + b" " + _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], target), replaced
+
+
+def new_request(
+    method: str, target: bytes, headers: dict[bytes, bytes], raw_headers: Headers, version: str, peer_ip: str
+) -> Request:
+    """The request of a parsed head; a target that cannot be decoded gives an empty path, which `decide_early` refuses."""
+    raw_path, query = split_target(target)
+    try:
+        path = decode_path(raw_path)
+    except FormatError:
+        path = ""
+    return Request(
+        method=method,
+        raw_target=target,
+        raw_path=raw_path,
+        path=path,
+        query_string=query,
+        headers=headers,
+        raw_headers=raw_headers,
+        http_version=version,
+        peer_ip=peer_ip,
+        request_id=new_request_id(),
+    )
 
 
 def decide_early(request: Request) -> Response | bytes | None:
