@@ -35,9 +35,7 @@ def decide_recovery(*, marker: bool, data: bool, index: bool) -> Recovery:
 def recover_compaction(files: FileIO, paths: VolumePaths) -> Recovery:
     """Apply the decision to one volume that is not mounted; what was done. Raises `OSError`."""
     marker, data, index = paths.data(".cpc"), paths.data(".cpd"), paths.index(".cpx")
-    recovery = decide_recovery(
-        marker=files.exists(marker), data=files.exists(data), index=files.exists(index)
-    )
+    recovery = decide_recovery(marker=files.exists(marker), data=files.exists(data), index=files.exists(index))
     if recovery is Recovery.NOTHING:
         return recovery
     if recovery is Recovery.ROLL_FORWARD:

@@ -29,9 +29,7 @@ class MapPlan(enum.Enum):
     REBUILD = "rebuild"
 
 
-def plan_map(
-    known: VolumeProgress | None, files: VolumeProgress, last_applied: bytes, row_length: int
-) -> MapPlan:
+def plan_map(known: VolumeProgress | None, files: VolumeProgress, last_applied: bytes, row_length: int) -> MapPlan:
     """Decide from what the map stands for and what the files are.
 
     ``files`` carries inodes, revision and `.idx` length of the files; ``last_applied`` are the bytes that `.idx` has

@@ -196,6 +196,4 @@ class VolumeProgress:
         """The inverse of `encode`; ``row_length`` is that of `.idx` rows."""
         dat_inode, revision, idx_inode, idx_bytes, last_row, *numbers = _PROGRESS.unpack(raw)
         last_row = last_row[:row_length] if idx_bytes else b""
-        return cls(
-            dat_inode, revision, idx_inode, idx_bytes, last_row, Counters(*numbers[:4]), *numbers[4:]
-        )
+        return cls(dat_inode, revision, idx_inode, idx_bytes, last_row, Counters(*numbers[:4]), *numbers[4:])

@@ -98,8 +98,7 @@ class NodeView:
         self._table_version = -1
         per_disk = max(_OPEN_FILES_MIN, open_files_max // max(1, len(config.disks)))
         self._disks = [
-            _DiskMap(disk.disk_id, table.disks[disk.disk_id], files or FileIO(), per_disk)
-            for disk in config.disks
+            _DiskMap(disk.disk_id, table.disks[disk.disk_id], files or FileIO(), per_disk) for disk in config.disks
         ]
         self._handles: dict[int, VolumeHandle] = {}
         self._refreshing = threading.Lock()
