@@ -57,7 +57,7 @@ def clean_line(line: bytes) -> tuple[bytes, str | None]:
 def new_request(
     method: str, target: bytes, headers: dict[bytes, bytes], raw_headers: Headers, version: str, peer_ip: str
 ) -> Request:
-    """The request of a parsed head; a target that cannot be decoded gives an empty path, which `decide_early` refuses."""
+    """The request of a parsed head. A target that cannot be decoded gives an empty path, which is refused."""
     raw_path, query = split_target(target)
     try:
         path = decode_path(raw_path)
