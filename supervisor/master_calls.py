@@ -12,7 +12,7 @@ from supervisor.master import channel_options
 from volumed.bus import calls
 from volumed.bus.router import Reply
 from volumed.config.address import grpc_address, http_address
-from volumed.errors import ClientError, Code, RetryError, VolumedError
+from volumed.errors import ClientError, Code, RetryError, VolumedError, VolumeNotFound
 
 __all__ = ["MasterCalls", "MasterCluster", "unknown_ping_target"]
 
@@ -44,7 +44,9 @@ class MasterCalls:
         self._lookups: dict[int, _CachedLookup] = {}
 
     def lookup(self, request: calls.LookupVolume) -> calls.Locations:
-        """Where a volume is. Only an answer with locations is remembered. Raises `RetryError`."""
+        """Where a volume is. Only an answer with locations is remembered.
+
+        Raises `VolumeNotFound` when the master knows of none, and `RetryError` when it cannot be asked."""
         from volumed.wire.master_pb2 import LookupVolumeRequest
 
         cached = self._lookups.get(request.volume_id)
@@ -57,10 +59,10 @@ class MasterCalls:
             raise RetryError(str(error)) from None
         for entry in response.volume_id_locations:
             if entry.error:
-                raise RetryError(entry.error)
+                raise VolumeNotFound(entry.error)
             if entry.locations:
                 return self._remember(request.volume_id, entry.locations)
-        raise RetryError(f"volume id {request.volume_id} not found")
+        raise VolumeNotFound(f"volume id {request.volume_id} not found")
 
     def _remember(self, volume_id: int, entries: Sequence[Any]) -> calls.Locations:
         locations = calls.Locations(

@@ -275,4 +275,4 @@ def test_calls_to_the_master(member, master):
     kind, code, text = member.call("supervisor", "PingMaster", target="x:1", target_type="filer")
     assert (code, text) == (3, "unknown ping target x:1 of type filer")
     kind, _, _ = member.call("supervisor", "LookupVolume", volume_id=999)
-    assert kind == "RetryError"
+    assert kind == "VolumeNotFound"

@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 import msgspec
 
 from volumed.bus.calls import Location, LookupVolume
-from volumed.errors import ClientError, VolumedError
+from volumed.errors import ClientError, VolumedError, VolumeNotFound
 from volumed.formats.needle import Needle
 from volumed.formats.numbers import go_bytes, go_text
 from volumed.formats.replication import ReplicaPlacement
@@ -58,9 +58,11 @@ async def find_replicas(
         return []
     try:
         found = await node.supervisor.call(LookupVolume(volume_id), CALL_TIMEOUT_S)
+        locations: list[Location] = found.locations
+    except VolumeNotFound:
+        locations = []
     except VolumedError as error:
         raise ReplicaError(f"replicating lookup failed for {volume_id}: {error.text}") from None
-    locations: list[Location] = found.locations
     what = "replication"
     if not for_delete:
         locations = [location for location in locations if not location.read_only]
