@@ -10,6 +10,7 @@ from volumed.errors import (
     FormatError,
     NeedleDeleted,
     NeedleNotFound,
+    RetryError,
     StaleGeneration,
     VolumedError,
     VolumeNotFound,
@@ -45,6 +46,9 @@ async def handle_delete(request: Request, node: Node) -> Response:
         return error_response(400, error.text, pretty=pretty)
     try:
         stored = await find_needle(node, _volume_id(path.vid_text), key)
+    except RetryError as error:
+        # A disk that does not serve now: 404 would say that the object is gone.
+        return error_response(500, f"Deletion Failed: {error.text}", pretty=pretty)
     except VolumedError:
         return json_response(404, {"size": 0}, pretty=pretty)
     if stored.needle.size and stored.needle.cookie != cookie:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from urllib.parse import quote_plus
 
 from volumed.bus.calls import Location, LookupVolume
-from volumed.errors import FormatError, NeedleDeleted, NeedleNotFound, VolumedError, VolumeNotFound
+from volumed.errors import DiskUnavailable, FormatError, NeedleDeleted, NeedleNotFound, VolumedError, VolumeNotFound
 from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.formats.needle import Buffer
 from volumed.formats.numbers import go_bytes
@@ -68,6 +68,11 @@ async def handle_read(request: Request, node: Node) -> Response:
         return await _answer(request, node, query, path, stored)
     except VolumeNotFound:
         return await _answer_from_elsewhere(request, node, query, path, volume_id)
+    except DiskUnavailable as error:
+        _log.warning("%s %s: %s", request.request_id.decode(), request.path, error.text, extra={"volume": volume_id})
+        response = await _answer_from_elsewhere(request, node, query, path, volume_id)
+        # The object may be on the disk that does not serve: 404 would say that it is gone.
+        return empty_response(500) if response.status == 404 else response
     except (NeedleNotFound, NeedleDeleted):
         return empty_response(404)
     except DecompressedTooLarge:

@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from volumed.config.node import NodeConfig
+from volumed.errors import DiskUnavailable
 from volumed.formats.idx import DELETED
 from volumed.formats.needle import record_length
-from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskRow, NodeTable
+from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskRow, DiskState, NodeTable
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.map_reader import MapReader
 from volumed.storage.map_records import ENTRY, VolumeFlag, VolumeRecord
@@ -106,7 +107,11 @@ class NodeView:
         threading.Thread(target=self._keep_house, name="view-housekeeping", daemon=True).start()
 
     def locate(self, volume_id: int) -> VolumeHandle | None:
-        """The volume on the lowest serving disk that has it mounted; None when there is none."""
+        """The volume on the lowest serving disk that has it mounted; None when there is none.
+
+        Raises `DiskUnavailable` when a disk that does not serve now may have it: "not here" would be a lie that
+        makes a client believe its object is gone.
+        """
         self._check_disks()
         known = self._handles.get(volume_id)
         if known is not None:
@@ -119,7 +124,10 @@ class NodeView:
         return self._search(volume_id)
 
     def read_now(self, volume_id: int, key: int, read_deleted: bool = False) -> ReadNow:
-        """Look a needle up and read its record, if it is at most `CACHED_READ_BYTES_MAX` long and cached."""
+        """Look a needle up and read its record, if it is at most `CACHED_READ_BYTES_MAX` long and cached.
+
+        Raises `DiskUnavailable` as `locate` does.
+        """
         # PERF: one map transaction and one preadv for the common case; everything else is out of line.
         if self._table_version != self._table.version:
             self._check_disks()
@@ -169,6 +177,8 @@ class NodeView:
                 self._handles[volume_id] = handle
                 return handle
         self._handles.pop(volume_id, None)
+        for disk in self._disks:
+            disk.require_certainty()
         return None
 
     def drop_stale_files(self) -> None:
@@ -225,6 +235,13 @@ class _DiskMap:
         record = VolumeRecord.decode(raw)
         usable = VolumeFlag.UNAVAILABLE not in record.flags
         return VolumeHandle(volume_id, self._disk_id, record, raw, reader, self.files if usable else None)
+
+    def require_certainty(self) -> None:
+        """Raise `DiskUnavailable` unless it is certain what this disk holds. One that could not be opened since the
+        node started is none of the node's disks yet."""
+        state = self._row.state
+        if state not in DISK_STATES_THAT_SERVE and (state is not DiskState.FAILED or self._row.map_path):
+            raise DiskUnavailable(f"disk {self._disk_id} is {state.name.lower()}")
 
     def raw_record(self, volume_id: int) -> bytes | None:
         """The volume's record as it is in the map now."""
