@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,11 @@ def test_wrong_bytes_are_never_written(rig: Rig) -> None:
     broken = put(5, b"hello")._replace(checksum=1)
     assert _error(rig, broken) == "the data of a put do not match their checksum"
     assert _rows(rig) == []
+
+
+def test_a_size_that_no_header_holds_is_refused(rig: Rig) -> None:
+    body = memoryview(mmap.mmap(-1, 1 << 31))
+    assert "no needle is longer" in _error(rig, put(1, b"")._replace(size=len(body), body=body))
 
 
 def test_append_times_ascend_strictly(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from volumed.bus.frames import (
+    FLAG_FSYNC,
     FLAG_SKIP_COOKIE_CHECK,
     STORE_DELETE,
     StoreOperation,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchAppend", "Restore"]
 
+_NO_PUTS, _NO_DELETES = int(READ_ONLY), int(VolumeFlag.NO_WRITE_OR_DELETE)
+_SIZE_MAX = (1 << 31) - 1
 _CHECKSUM_LENGTH = 4
 _LENGTH_PREFIX = 4
 
@@ -88,10 +91,16 @@ class BatchAppend:
         self._rows: list[bytes] = []
         self._overlay: dict[int, _Entry] = {}
         self._before: dict[int, tuple[int, int] | None] = {}
-        # PERF: flags are enumerations, slow to combine; they cannot change during a batch.
-        self._no_puts = bool(volume.flags & READ_ONLY)
-        self._no_deletes = VolumeFlag.NO_WRITE_OR_DELETE in volume.flags
+        # PERF: what cannot change during a batch; flags as numbers, since enumerations are slow to combine.
+        flags = int(volume.flags)
+        self._no_puts = flags & _NO_PUTS
+        self._no_deletes = flags & _NO_DELETES
         self._has_ttl = bool(volume.superblock.ttl)
+        self._version = volume.version
+        self._width = volume.site.offset_width
+        self._limit = MAX_VOLUME_SIZE[self._width]
+        self.wants_flush = False
+        """An operation that succeeded is to be answered only when it is on the disk."""
 
     @property
     def empty(self) -> bool:
@@ -105,9 +114,12 @@ class BatchAppend:
     def add(self, operation: StoreOperation) -> StoreResult:
         """Decide one operation. Errors become results; they leave no trace in the batch."""
         try:
-            return self._delete(operation) if operation.kind == STORE_DELETE else self._put(operation)
+            result = self._delete(operation) if operation.kind == STORE_DELETE else self._put(operation)
         except VolumedError as error:
             return StoreResult(StoreOutcome.ERROR, 0, error)
+        if operation.flags & FLAG_FSYNC:
+            self.wants_flush = True
+        return result
 
     def write(self) -> None:
         """Records, then rows, then map changes. Raises `OSError`, `MapError`."""
@@ -145,9 +157,8 @@ class BatchAppend:
         if self._no_puts:
             raise ReadOnlyVolume.of(volume.volume_id)
         size, key, cookie = operation.size, operation.key, operation.cookie
-        limit = MAX_VOLUME_SIZE[volume.site.offset_width]
-        if size and volume.dat_end >= limit:
-            raise SizeLimitExceeded.volume_end(volume.dat_end, limit)
+        if size and volume.dat_end >= self._limit:
+            raise SizeLimitExceeded.volume_end(volume.dat_end, self._limit)
         data = self._verified_data(operation)
         known = self._entry(key)
         if known is not None:
@@ -158,16 +169,13 @@ class BatchAppend:
                 cookie = stored_cookie
             elif cookie != stored_cookie:
                 raise CookieMismatch.on_write(cookie)
-        last_modified = decode_body(operation.body, volume.version).last_modified if self._has_ttl else 0
+        last_modified = decode_body(operation.body, self._version).last_modified if self._has_ttl else 0
         checksum = operation.checksum if size else 0
         append_at_ns = self._next_append_time()
-        offset = self._queue(
-            key,
-            size,
-            encode_header(cookie, key, size),
-            operation.body,
-            encode_footer(size, checksum, append_at_ns, volume.version),
-        )
+        header = encode_header(cookie, key, size)
+        footer = encode_footer(size, checksum, append_at_ns, self._version)
+        length = len(header) + size + len(footer)
+        offset = self._queue(key, size, length, header, operation.body, footer)
         self._overlay[key] = _Entry(offset, size, _Put(cookie, data))
         progress = volume.progress
         progress.counters.put(size, known.size if known else None)
@@ -185,24 +193,24 @@ class BatchAppend:
         known = self._entry(key)
         if known is None or known.size < 0:
             return StoreResult(StoreOutcome.DELETED, 0)
-        record = encode_tombstone(key, operation.cookie, operation.checksum, self._next_append_time(), volume.version)
-        self._queue(key, DELETED, record)
+        record = encode_tombstone(key, operation.cookie, operation.checksum, self._next_append_time(), self._version)
+        self._queue(key, DELETED, len(record), record)
         # The map keeps where the last put is: reading deleted needles and the cookie check need it.
         self._overlay[key] = _Entry(known.offset, -known.size or DELETED, known.put)
         volume.progress.counters.delete(known.size)
         return StoreResult(StoreOutcome.DELETED, known.size)
 
-    def _queue(self, key: int, row_size: int, *pieces: Buffer) -> int:
-        """Append a record and its row; the record's offset."""
+    def _queue(self, key: int, row_size: int, length: int, *pieces: Buffer) -> int:
+        """Append a record of ``length`` bytes and its row; the record's offset."""
         volume, progress = self._volume, self._volume.progress
         offset = volume.dat_end
-        limit = MAX_VOLUME_SIZE[volume.site.offset_width]
-        if offset >= limit:
-            raise SizeLimitExceeded.volume_end(offset, limit)
-        self._rows.append(pack_row(key, offset, row_size, volume.site.offset_width))
+        if offset >= self._limit:
+            raise SizeLimitExceeded.volume_end(offset, self._limit)
+        self._rows.append(pack_row(key, offset, row_size, self._width))
         self._pieces.extend(pieces)
-        volume.dat_end = offset + sum(map(len, pieces))
-        progress.max_key = max(progress.max_key, key)
+        volume.dat_end = offset + length
+        if key > progress.max_key:
+            progress.max_key = key
         progress.tail_key, progress.tail_offset, progress.tail_size = key, offset, row_size
         return offset
 
@@ -225,7 +233,9 @@ class BatchAppend:
         body = memoryview(operation.body)
         if len(body) != operation.size:
             raise NodeError(f"put of {operation.size} bytes came with {len(body)}")
-        if not body or self._volume.version == 1:
+        if len(body) > _SIZE_MAX:
+            raise NodeError(f"put of {len(body)} bytes: no needle is longer than {_SIZE_MAX}")
+        if not body or self._version == 1:
             data = body
         else:
             data_end = _LENGTH_PREFIX + int.from_bytes(body[:_LENGTH_PREFIX], "big")
@@ -262,7 +272,7 @@ class BatchAppend:
 
     def _stored_data_equal(self, known: _Entry, checksum: int, data: memoryview) -> bool:
         """Look at length, then checksum, then the data: most rewrites differ early."""
-        version, offset, size = self._volume.version, known.offset, known.size
+        version, offset, size = self._version, known.offset, known.size
         if version > 1:
             head = self._read(offset, PAGED_HEAD_LENGTH)
             stored_length = int.from_bytes(head[HEADER_LENGTH:], "big")

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from volumed.bus.events import VolumeStatistics
 from volumed.bus.frames import (
-    FLAG_FSYNC,
     FLAG_META_ONLY,
     FLAG_READ_DELETED,
     StoreOperation,
@@ -191,7 +190,8 @@ class Volume:
             self._readable()
         except VolumedError as error:
             return [StoreResult(StoreOutcome.ERROR, 0, error)] * len(operations)
-        append = BatchAppend(self, txn, time.time_ns())
+        now_ns = time.time_ns()
+        append = BatchAppend(self, txn, now_ns)
         results = [append.add(operation) for operation in operations]
         if not append.empty:
             try:
@@ -200,10 +200,10 @@ class Volume:
                 self.note_io(error)
                 self.rolled_back()
                 return append.failed(operations, results, error)
-            self.note_io(None)
-            self.modified_at_s = int(time.time())
+            self.io_error_streak = 0
+            self.modified_at_s = now_ns // 10**9
         # Also when nothing had to be written: the same data may have come before without an fsync.
-        if any(op.flags & FLAG_FSYNC and not result.error for op, result in zip(operations, results, strict=True)):
+        if append.wants_flush:
             self._undo = Restore(self._durable.dat_end, self._durable.progress, append.entries_before())
         return results
 
