@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from volumed.config.node import DiskConfig, NodeConfig
+from volumed.errors import DiskUnavailable
 from volumed.formats.needle import decode_record
 from volumed.nodetable import DiskState, NodeTable, create_node_table
 from volumed.storage.fileio import File, FileIO
@@ -184,8 +185,10 @@ def test_a_disk_that_does_not_serve_is_not_touched(node: _Node) -> None:
     node.writers[0].do("rig.allocate(1) or rig.store(put(5, b'hello'))")
     assert node.read(1, 5).found is Found.RECORD
     node.set_state(0, DiskState.STUCK)
-    assert node.view.read_now(1, 5).found is Found.NO_VOLUME
-    assert node.view.locate(1) is None
+    with pytest.raises(DiskUnavailable):
+        node.view.read_now(1, 5)
+    with pytest.raises(DiskUnavailable):
+        node.view.locate(1)
     node.set_state(0, DiskState.SLOW)
     assert node.read(1, 5).found is Found.RECORD
 
@@ -260,7 +263,8 @@ def test_a_new_worker_is_followed(node: _Node) -> None:
     one.kill()
     node.table.disks[0].start_epoch(2)
     node.table.changed()
-    assert node.view.read_now(1, 5).found is Found.NO_VOLUME
+    with pytest.raises(DiskUnavailable):
+        node.view.read_now(1, 5)
     node.writers[0] = _Writer(node.root / "disk0")
     node.set_state(0, DiskState.OK)
     assert _data(node.read(1, 5)) == b"hello"
