@@ -1,108 +1,174 @@
-"""An oracle for crash tests: clients that journal what they did and what was acknowledged, and the check of it."""
+"""What a store must hold after any crash: a journal of operations, and clients that keep one while they work.
+
+An operation is journalled before it is sent (*intended*) and again when its answer came (*acknowledged*). The latest
+acknowledged operation on an object must hold. One without an answer may have happened or not, so it adds an
+outcome that is allowed too; its object is left alone until `Journal.settle` has seen which it was, so that no late
+operation can meet a newer one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import http.client
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.processes import HOST
-from tests.web import request
+__all__ = ["Client", "Journal", "fingerprint", "run_clients"]
 
-__all__ = ["Client", "Record", "violations"]
+ABSENT = "absent"
+TIMEOUT_S = 20.0
+SIZES = [0, 1, 100, 1000, 1000, 1000, 5000, 60_000, 200_000, 1_500_000]
+KEYS_MAX = 60
 
-REQUEST_TIMEOUT_S = 5.0
-OBJECTS_PER_CLIENT = 40
+
+def fingerprint(status: int, body: bytes) -> str:
+    """What a read of an object says about its state."""
+    if status == 404:
+        return ABSENT
+    return hashlib.sha256(body).hexdigest() if status == 200 else f"status {status}"
 
 
 @dataclass
-class Record:
-    """What may be found under one file id: the contents of every state that is possible. None means deleted.
+class Entry:
+    """One object: its acknowledged state, and others that unanswered operations may have given it."""
 
-    An acknowledged operation leaves one possible state; one without an answer adds its own to those before.
-    """
+    acknowledged: str = ABSENT
+    possible: set[str] = field(default_factory=set)
 
-    possible: list[bytes | None] = field(default_factory=lambda: [None])
-    acknowledged: int = 0
+    @property
+    def is_certain(self) -> bool:
+        return not self.possible
 
-    def intend(self, state: bytes | None) -> None:
-        self.possible.append(state)
 
-    def acknowledge(self, state: bytes | None) -> None:
-        self.possible = [state]
-        self.acknowledged += 1
+class Journal:
+    """All objects by file id. Every object has one writer, so entries need no lock."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.acknowledged_count = 0
+        self.unanswered_count = 0
+        self._lock = threading.Lock()
+
+    def add(self, fid: str) -> None:
+        """A new object. Raises AssertionError when the file id was handed out before."""
+        with self._lock:
+            assert fid not in self.entries, f"file id {fid} was assigned twice"
+            self.entries[fid] = Entry()
+
+    @contextlib.contextmanager
+    def operation(self, fid: str, outcome: str) -> Iterator[None]:
+        """Intend on entry, acknowledge on exit; an exception leaves the operation unanswered."""
+        entry = self.entries[fid]
+        entry.possible.add(outcome)
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self.unanswered_count += 1
+            raise
+        entry.possible.clear()
+        entry.acknowledged = outcome
+        with self._lock:
+            self.acknowledged_count += 1
+
+    def settle(self, read: Callable[[str], str]) -> list[str]:
+        """Read every object; return one line per object that is in no allowed state."""
+        violations = []
+        for fid, entry in self.entries.items():
+            found = read(fid)
+            if found != entry.acknowledged and found not in entry.possible:
+                violations.append(f"{fid}: found {found}, acknowledged {entry.acknowledged}, or {entry.possible}")
+            entry.acknowledged = found
+            entry.possible.clear()
+        return violations
+
+
+class Unanswered(Exception):
+    """Neither done nor refused, as far as the client knows."""
 
 
 class Client(threading.Thread):
-    """Puts, overwrites, deletes and reads its own file ids until stopped. Nobody else touches them."""
+    """Writes, overwrites and deletes its own objects over one connection until told to stop."""
 
-    def __init__(self, address: str, number: int, volume_ids: list[int], seed: int) -> None:
+    def __init__(self, address: str, journal: Journal, fids: list[str], seed: int, stop: threading.Event) -> None:
+        """``fids`` are the objects of this client from earlier rounds; new ones are appended."""
         super().__init__(daemon=True)
-        self.address = address
-        self.stopping = threading.Event()
-        self.records: dict[str, Record] = {}
-        self.wrong: list[str] = []
-        self.unanswered = 0
-        self._random = random.Random(f"{seed}-{number}")
-        self._fids = [
-            f"{self._random.choice(volume_ids)},{number * 1000 + index:x}{self._random.getrandbits(32):08x}"
-            for index in range(1, OBJECTS_PER_CLIENT + 1)
-        ]
+        self.failure: BaseException | None = None
+        self._journal = journal
+        self._fids = fids
+        self._random = random.Random(seed)
+        self._stop_event = stop
+        self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
 
     def run(self) -> None:
-        while not self.stopping.is_set():
-            fid = self._random.choice(self._fids)
-            try:
-                self._step(fid, self.records.setdefault(fid, Record()))
-            except (OSError, http.client.HTTPException):
-                self.unanswered += 1
-                self.stopping.wait(0.01)
+        """Work; ``failure`` says what should not have happened."""
+        try:
+            while not self._stop_event.is_set():
+                with contextlib.suppress(OSError, http.client.HTTPException, Unanswered):
+                    self._step()
+                    continue
+                self._connection.close()
+                self._stop_event.wait(0.02)
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._connection.close()
 
-    def _step(self, fid: str, record: Record) -> None:
-        action = self._random.random()
-        if action < 0.6:
-            self._put(fid, record, self._random.randbytes(self._random.choice((1, 100, 1000, 20_000, 200_000))))
-        elif action < 0.8:
-            self._erase(fid, record)
-        else:
-            self.wrong += mismatch(self.address, fid, record)
+    def _step(self) -> None:
+        fid = self._choose()
+        if fid is None:
+            return
+        if self._random.random() < 0.2:
+            with self._journal.operation(fid, ABSENT):
+                self._request("DELETE", f"/{fid}", None, {202, 404})
+            return
+        data = self._random.randbytes(self._random.choice(SIZES))
+        query = "?fsync=true" if self._random.random() < 0.1 else ""
+        with self._journal.operation(fid, fingerprint(200, data)):
+            self._request("PUT", f"/{fid}{query}", data, {201, 204})
 
-    def _put(self, fid: str, record: Record, data: bytes) -> None:
-        record.intend(data)
-        fsync = "?fsync=true" if self._random.random() < 0.05 else ""
-        answer = request("PUT", self.address, f"/{fid}{fsync}", body=data, timeout_s=REQUEST_TIMEOUT_S)
-        if answer.status in (201, 204):
-            record.acknowledge(data)
+    def _choose(self) -> str | None:
+        """An object whose state is certain, or a new one."""
+        if len(self._fids) < KEYS_MAX and self._random.random() < 0.3:
+            fid = self._assign()
+            self._journal.add(fid)
+            self._fids.append(fid)
+            return fid
+        certain = [fid for fid in self._fids if self._journal.entries[fid].is_certain]
+        return self._random.choice(certain) if certain else None
 
-    def _erase(self, fid: str, record: Record) -> None:
-        record.intend(None)
-        answer = request("DELETE", self.address, f"/{fid}", timeout_s=REQUEST_TIMEOUT_S)
-        if answer.status == 202:
-            record.acknowledge(None)
+    def _assign(self) -> str:
+        answer = self._request("GET", "/dir/assign", None, {200})
+        return answer.partition(b'"fid":"')[2].partition(b'"')[0].decode()
+
+    def _request(self, method: str, path: str, body: bytes | None, expected: set[int]) -> bytes:
+        self._connection.request(method, path, body, {"Content-Type": "application/octet-stream"})
+        answer = self._connection.getresponse()
+        text = answer.read()
+        if answer.status not in expected:
+            if answer.status < 500:
+                raise AssertionError(f"{method} {path}: {answer.status} {text[:200]!r}")
+            raise Unanswered
+        return text
 
 
-def mismatch(address: str, fid: str, record: Record) -> list[str]:
-    """What a GET shows that no possible state explains; answers other than 200 and 404 prove nothing."""
-    answer = request("GET", address, f"/{fid}", timeout_s=REQUEST_TIMEOUT_S)
-    if answer.status not in (200, 404):
-        return []
-    found = answer.body if answer.status == 200 else None
-    if found in record.possible:
-        return []
-    shown = "nothing" if found is None else f"{len(found)} bytes"
-    return [f"{fid}: {shown}, possible: {[None if s is None else len(s) for s in record.possible]}"]
-
-
-def violations(clients: list[Client], serves: Callable[[], bool]) -> list[str]:
-    """All that is wrong with what the clients wrote. The node must serve every id without an error now."""
-    assert serves(), f"no node at {HOST}"
-    wrong = [text for client in clients for text in client.wrong]
+@contextlib.contextmanager
+def run_clients(address: str, journal: Journal, owned: list[list[str]], seed: int) -> Iterator[None]:
+    """Clients at work while the body runs, one per list of ``owned`` file ids. Raises what one of them met."""
+    stop = threading.Event()
+    clients = [Client(address, journal, fids, seed * 1000 + number, stop) for number, fids in enumerate(owned)]
     for client in clients:
-        for fid, record in client.records.items():
-            answer = request("GET", client.address, f"/{fid}", timeout_s=REQUEST_TIMEOUT_S)
-            if answer.status not in (200, 404):
-                wrong.append(f"{fid}: status {answer.status}")
-            wrong += mismatch(client.address, fid, record)
-    return wrong
+        client.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for client in clients:
+            client.join(2 * TIMEOUT_S)
+    for client in clients:
+        assert not client.is_alive(), "a request hangs"
+        if client.failure:
+            raise client.failure

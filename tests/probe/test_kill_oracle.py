@@ -47,8 +47,8 @@ def test_acknowledged_operations_survive_kills(tmp_path: Path, capsys: pytest.Ca
                 back_s = time.monotonic() - killed_at
                 await_acknowledged(journal, f"work after the kill of {victim}")
             report.append(
-                f"round {number}: {victim} killed, back after {back_s:.2f} s; {journal.acknowledged_count} acknowledged,"
-                f" {journal.unanswered_count} unanswered, {len(journal.entries)} objects"
+                f"round {number}: {victim} killed, back after {back_s:.2f} s; {journal.acknowledged_count} "
+                f"acknowledged, {journal.unanswered_count} unanswered, {len(journal.entries)} objects"
             )
             check(journal, node, f"seed {seed}, after the kill of {victim}")
         node.stop()
