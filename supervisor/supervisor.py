@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.bus import SupervisorBus
@@ -33,7 +34,7 @@ from supervisor.standalone import IdStore, Standalone
 from supervisor.state import StateFile
 from volumed.bus import calls, events
 from volumed.bus.caller import Caller
-from volumed.config.node import NodeConfig, write_node_config
+from volumed.config.node import BODY_POOL_PREFIX, NodeConfig, write_node_config
 from volumed.errors import VolumedError
 from volumed.nodetable import create_node_table
 
@@ -209,6 +210,8 @@ class Supervisor:
     def _http_ended(self, status: int) -> None:
         for row in self._table.fronts:
             row.clear()
+        for pool in Path(self._config.runtime_dir).glob(f"{BODY_POOL_PREFIX}*"):
+            pool.unlink(missing_ok=True)
         self._front_ended(status)
 
     def _front_ended(self, status: int) -> None:

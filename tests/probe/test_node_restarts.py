@@ -24,6 +24,13 @@ def node(tmp_path) -> Iterator[Volumed]:
         yield started
 
 
+def body_pools(node: Volumed) -> set[Path]:
+    """The body pools in the node's runtime directory, which is where its processes map the node table from."""
+    lines = Path(f"/proc/{child(node, 'volumed: http arbiter')}/maps").read_text().splitlines()
+    table = next(Path(line.split()[-1]) for line in lines if line.endswith("/node.table"))
+    return set(table.parent.glob("bodies-*"))
+
+
 def child(node: Volumed, title: str) -> int:
     """Process id of a child by its title; OSError while there is none."""
     for pid in node.pids():
@@ -58,6 +65,21 @@ def test_a_killed_child_comes_back_with_all_objects(node, title):
     wait_until(lambda: holds(node, stored), timeout_s=RESTART_LIMIT_S, what="every object served")
     wait_until(lambda: bool(store(node, 4)), timeout_s=RESTART_LIMIT_S, what="writes accepted")
     node.stop()
+
+
+@pytest.mark.parametrize("title", ["volumed: http front", "volumed: http arbiter"])
+def test_a_killed_front_leaves_no_memory_behind(node, title):
+    for _ in range(8):
+        fid = assign(node.address).fid
+        assert upload(node.address, fid, bytes(1 << 20)).status == 201
+    killed = child(node, title)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: child(node, title) != killed, timeout_s=RESTART_LIMIT_S, what=f"another {title}")
+
+    def owned() -> bool:
+        return {int(pool.name.removeprefix("bodies-")) for pool in body_pools(node)} <= set(node.pids())
+
+    wait_until(owned, timeout_s=RESTART_LIMIT_S, what="no pool without its front")
 
 
 def test_a_killed_node_starts_again_at_once_on_the_same_ports(node):

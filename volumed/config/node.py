@@ -11,11 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["DiskConfig", "FreeSpaceLimit", "NodeConfig", "load_node_config", "write_node_config"]
+__all__ = ["BODY_POOL_PREFIX", "DiskConfig", "FreeSpaceLimit", "NodeConfig", "load_node_config", "write_node_config"]
 
 SUPERVISOR_SOCKET = "supervisor.sock"
 NODE_TABLE_FILE = "node.table"
 NODE_CONFIG_FILE = "node.json"
+BODY_POOL_PREFIX = "bodies-"
 
 
 class FreeSpaceLimit(msgspec.Struct, frozen=True):
@@ -93,6 +94,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         """ZeroMQ endpoint of a worker's ROUTER. The epoch is part of the name, so that a message meant for
         a dead worker can never reach its successor."""
         return "ipc://" + self.runtime_path(f"disk-{disk_id}.{epoch}.sock")
+
+    def body_pool_path(self, pid: int) -> str:
+        """Path of the body pool of the HTTP front with that process id (``volumed.bus.bodypool``)."""
+        return self.runtime_path(f"{BODY_POOL_PREFIX}{pid}")
 
     def node_table_path(self) -> str:
         """Path of the shared node table (``volumed.nodetable``)."""

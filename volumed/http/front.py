@@ -10,6 +10,7 @@ before it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -118,6 +119,9 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]
         slot = self._slots.pop(worker.age, None)
         if slot is not None:
             self._table.fronts[slot].clear()
+        # A front that was killed could not do it; a worker keeps what it has mapped.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.config.body_pool_path(worker.pid))
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class FrontNode:
     def __init__(self, config: NodeConfig, table: NodeTable, loop: asyncio.AbstractEventLoop) -> None:
         self.config = config
         self.view = NodeView(config, table)
-        self.pool = BodyPool(config.runtime_path(f"bodies-{os.getpid()}"))
+        self.pool = BodyPool(config.body_pool_path(os.getpid()))
         self.supervisor = SupervisorLink(loop, config)
         self.peers = PeerClient(config.bind_ip)
         self._table = table
