@@ -62,6 +62,8 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]
         self.config = config
         self._table = NodeTable(config.node_table_path())
         self._slots: dict[int, int] = {}
+        # A stop that reaches a new front before it has handlers of its own would be taken by the arbiter's, and lost.
+        os.register_at_fork(before=gunicorn_worker.hold_signals, after_in_parent=gunicorn_worker.release_signals)
         super().__init__()
 
     def load_config(self) -> None:

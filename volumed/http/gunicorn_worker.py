@@ -20,10 +20,20 @@ from volumed.http.server import FrontServer
 from volumed.nodetable import NodeTable
 from volumed.processes import set_title, use_batch_scheduling
 
-__all__ = ["FrontWorker"]
+__all__ = ["FrontWorker", "hold_signals", "release_signals"]
 
 _log = logging.getLogger(__name__)
 _NOTIFY_S = 1.0
+
+
+def hold_signals() -> None:
+    """Let signals wait; called before the fork."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, Worker.SIGNALS)
+
+
+def release_signals() -> None:
+    """Take the signals that waited."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, Worker.SIGNALS)
 
 
 class FrontWorker(Worker):  # type: ignore[misc]
@@ -39,6 +49,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
             signal.signal(number, signal.SIG_DFL)
         # A terminal's interrupt is for the supervisor, which stops everybody in order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        release_signals()
 
     def run(self) -> None:
         """Serve until the arbiter says stop."""
