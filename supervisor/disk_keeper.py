@@ -106,8 +106,8 @@ class DiskKeeper:
         acknowledged."""
         self._stopping = True
         if self._process is not None:
-            hung = self.disk.state is DiskState.STUCK
-            self._process.signal(signal.SIGKILL if hung else signal.SIGTERM)
+            may_hang = self.disk.state in (DiskState.STUCK, DiskState.FAILED)
+            self._process.signal(signal.SIGKILL if may_hang else signal.SIGTERM)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -136,6 +136,7 @@ class DiskKeeper:
     def _fail(self, reason: str) -> None:
         self.disk.error = reason
         self.disk.volumes.clear()
+        self._watch = DiskWatch(time.monotonic())  # the worker's last answers must not make the disk serve again
         self._take(DiskEvent.FAILED)
 
     def _take(self, event: DiskEvent) -> None:

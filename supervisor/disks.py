@@ -73,13 +73,13 @@ BEHAVIOUR: dict[DiskState, Behaviour] = {
     _S.OK: Behaviour(True, True, True, True, "in service"),
     _S.SLOW: Behaviour(True, True, True, True, "in service, its worker answers late"),
     _S.STUCK: Behaviour(False, False, False, True, "its worker hangs; back as soon as it answers"),
-    _S.FAILED: Behaviour(False, False, False, True, "cannot be opened; tried again with growing pauses"),
+    _S.FAILED: Behaviour(False, False, False, True, "cannot be opened, also while a worker tries again"),
     _S.DRAINING: Behaviour(True, True, False, True, "serves, but gets no new volumes"),
 }
 
 TRANSITIONS: dict[tuple[DiskState, DiskEvent], DiskState] = {
     (_S.ABSENT, _E.SPAWNED): _S.OPENING,
-    (_S.FAILED, _E.SPAWNED): _S.OPENING,
+    (_S.FAILED, _E.READY): _S.OK,
     (_S.OPENING, _E.READY): _S.OK,
     (_S.OPENING, _E.FAILED): _S.FAILED,
     (_S.OPENING, _E.OVERDUE): _S.STUCK,

@@ -94,8 +94,9 @@ class DiskRow:
         self._cells[self._base + _D_STATE] = int(state)
 
     def start_epoch(self, epoch: int) -> None:
-        """A new worker owns the disk: no front may use it before ``set_state`` says so."""
-        self._cells[self._base + _D_STATE] = int(DiskState.OPENING)
+        """A new worker owns the disk: no front may use it before ``set_state`` says so. A failed disk stays so."""
+        if self.state is not DiskState.FAILED:
+            self._cells[self._base + _D_STATE] = int(DiskState.OPENING)
         self._cells[self._base + _D_EPOCH] = epoch
 
     def set_map_path(self, path: str) -> None:
