@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ QUICK_ROUNDS, QUICK_SECONDS = 3, 1
 def main() -> int:
     """Run the chosen workloads. Status 1 if any of them failed."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that servers and files are cleaned up
     if options.list:
         sys.stdout.write("".join(f"{workload.name}\n" for workload in WORKLOADS))
         return 0
