@@ -56,7 +56,8 @@ def test_start_and_stop_leave_nothing(node):
 
 
 def test_greeting_shows_how_to_store_and_fetch(node):
-    assert f"http://{node.address}/dir/assign" in node.log_tail()
+    expected = f"http://{node.address}/dir/assign"
+    wait_until(lambda: expected in node.log_tail(), timeout_s=RESTART_LIMIT_S, what="the greeting")
 
 
 def test_kill_of_the_supervisor_ends_all_and_the_next_start_works_at_once(node):
@@ -168,9 +169,9 @@ def test_wrong_flags_end_with_status_2(tmp_path):
 
 
 def test_stopping_is_announced_before_requests_stop_being_served(tmp_path):
-    with FakeNode(tmp_path / "n", flags=["-preStopSeconds=1"]) as node:
+    with FakeNode(tmp_path / "n", flags=["-preStopSeconds=3"]) as node:
         node.signal(signal.SIGTERM)
-        wait_until(lambda: get(node.address, "/healthz").status == 503, timeout_s=0.9, what="503")
+        wait_until(lambda: get(node.address, "/healthz").status == 503, timeout_s=2.5, what="503")
         assert node.states() == ["ok"]
         node.signal(signal.SIGTERM)
         assert node.wait_exit() == 0
