@@ -172,7 +172,7 @@ def test_stopping_is_announced_before_requests_stop_being_served(tmp_path):
     with FakeNode(tmp_path / "n", flags=["-preStopSeconds=3"]) as node:
         node.signal(signal.SIGTERM)
         wait_until(lambda: get(node.address, "/healthz").status == 503, timeout_s=2.5, what="503")
-        assert node.states() == ["ok"]
+        wait_until(lambda: node.states() == ["ok"], timeout_s=2.0, what="an answer while stopping")
         node.signal(signal.SIGTERM)
         assert node.wait_exit() == 0
 
