@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -235,13 +236,33 @@ def test_tiered_volumes_are_refused_with_a_reason(rig: Rig, caplog: pytest.LogCa
     assert rig.path("1.dat").exists()
 
 
-def test_another_offset_width_is_refused(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_offset_width_is_refused(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.allocate(1)
     rig.close()
-    rig.path("1.vif").write_text('{"bytesOffset": 4}')
+    rig.path("1.vif").write_text('{"bytesOffset": 6}')
     assert not rig.disk.volumes
     assert "BytesOffset mismatch in volume info file" in caplog.text
     assert "try use binary version without large_disk" in caplog.text
+
+
+@pytest.mark.parametrize("keep_map", [True, False])
+def test_a_volume_keeps_its_own_offset_width(rig: Rig, keep_map: bool) -> None:
+    five = rig.node
+    rig.node = msgspec.structs.replace(five, offset_width=4)
+    rig.allocate(1)
+    rig.store(put(5, b"four"))
+    rig.close()
+    rig.node = five
+    if not keep_map:
+        shutil.rmtree(rig.maps)
+        rig.maps.mkdir()
+    rig.store(put(6, b"bytes"), delete(5))
+    assert rig.path("1.idx").stat().st_size == 3 * 16
+    assert json.loads(rig.path("1.vif").read_text())["bytesOffset"] == 4
+    rig.reopen()
+    assert bytes(rig.read(1, 6).data) == b"bytes"
+    rig.allocate(2)
+    assert json.loads(rig.path("2.vif").read_text())["bytesOffset"] == 5
 
 
 # Marks

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from volumed.errors import FormatError, VolumedError, VolumeLoadError
-from volumed.formats.idx import pack_rows
+from volumed.formats.idx import ROW_LENGTH, pack_rows
 from volumed.formats.replication import ReplicaPlacement
 from volumed.formats.superblock import SUPERBLOCK_LENGTH, SUPERBLOCK_LENGTH_MAX, VERSIONS, SuperBlock
 from volumed.formats.vif import VolumeInfo, decode_vif
@@ -91,6 +91,9 @@ class _Loader:
 
     def load(self) -> Volume:
         info, write_info = _read_info(self.site, self.paths, self.volume_id)
+        if info.bytes_offset:
+            # DEVIATE: the reference refuses a volume of the other width; here the volume's own width holds.
+            self.site = replace(self.site, offset_width=info.bytes_offset)
         self._take_marks(info)
         reason = self._unavailable_reason()
         dat, modified_at_ns = self._open_data()
@@ -297,7 +300,7 @@ def _read_info(site: DiskSite, paths: VolumePaths, volume_id: int) -> tuple[Volu
     path = paths.data(".vif")
     content = site.files.read_file(path)
     info = decode_vif(content or b"")
-    if info.bytes_offset not in (0, site.offset_width):
+    if info.bytes_offset and info.bytes_offset not in ROW_LENGTH:
         raise VolumeLoadError.offset_width(path, site.offset_width)
     if info.files:
         raise VolumeLoadError(f"volume {volume_id} keeps its data in a remote tier, which is not supported")
