@@ -26,6 +26,9 @@ BAD_REQUEST = b"400 Bad Request"
 TOO_LARGE = b"431 Request Header Fields Too Large"
 _MISSING_HOST = b"400 Bad Request: missing required Host header"
 _BAD_VERSION = b"505 HTTP Version Not Supported: unsupported protocol version"
+_UNKNOWN_ENCODING = b"501 Not Implemented"
+_BODIES = {_UNKNOWN_ENCODING: b"Unsupported transfer encoding"}
+"""Bodies of refusals that are not the same as the reason."""
 _ERROR_HEADERS = b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.0-9A-Z^_`a-z|~]+")
@@ -83,6 +86,10 @@ def decide_early(request: Request) -> Response | bytes | None:
         return _BAD_VERSION if request.http_version[0] != "0" else BAD_REQUEST
     if request.http_version == "1.1" and b"host" not in request.headers:
         return _MISSING_HOST
+    if len(request.headers) < len(request.raw_headers) and _has_two_hosts(request.raw_headers):
+        return BAD_REQUEST
+    if request.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        return _UNKNOWN_ENCODING
     if len(request.raw_headers) > _HEADERS_MAX:
         return TOO_LARGE
     if not request.path:
@@ -98,6 +105,10 @@ def decide_early(request: Request) -> Response | bytes | None:
     return response
 
 
+def _has_two_hosts(headers: Headers) -> bool:
+    return sum(name.lower() == b"host" for name, _ in headers) > 1
+
+
 def encode_refusal(text: bytes) -> bytes:
-    """The whole answer to what is no proper request; the text is also the reason phrase."""
-    return b"HTTP/1.1 " + text + _ERROR_HEADERS + text
+    """The whole answer to what is no proper request; most texts are also the body."""
+    return b"HTTP/1.1 " + text + _ERROR_HEADERS + _BODIES.get(text, text)
