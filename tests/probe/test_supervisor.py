@@ -178,6 +178,8 @@ def test_stopping_is_announced_before_requests_stop_being_served(tmp_path):
 
 
 def test_hangup_rescans_the_disks(node):
+    # Disks that are restarting when the signal comes are scanned by their start; here all must serve before it.
+    wait_until(lambda: node.states() == ["ok", "ok"], timeout_s=RESTART_LIMIT_S, what="both disks serving")
     node.signal(signal.SIGHUP)
     for directory in node.dirs:
         wait_until((directory / "rescanned").exists, timeout_s=RESTART_LIMIT_S, what="a rescan")
