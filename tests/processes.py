@@ -79,7 +79,9 @@ def session_pids(session: int) -> list[int]:
             # After the command's closing bracket: state, parent, process group, session.
             with contextlib.suppress(OSError):
                 state, _, _, sid = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:4]
-                if int(sid) == session and state not in "ZX":
+                # The first thread of a process may have ended before others, which still hold files and ports.
+                ended = state in "ZX" and len(os.listdir(f"/proc/{entry}/task")) < 2
+                if int(sid) == session and not ended:
                     found.append(int(entry))
     return sorted(found)
 
