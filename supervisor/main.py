@@ -15,6 +15,7 @@ from volumed.config.disks import ConfigError
 from volumed.config.flags import CommandLine
 from volumed.errors import VolumedError
 from volumed.logs import configure_logging
+from volumed.security.settings import read_security, write_security
 
 __all__ = ["run_node"]
 
@@ -26,7 +27,9 @@ def run_node(line: CommandLine, programs: Programs = PROGRAMS) -> int:
     configure_logging("supervisor", line.number("v"))
     runtime_dir = RuntimeDir(os.environ)
     try:
-        config = build_node_config(line, runtime_dir.path, os.environ)
+        security = read_security(line, os.environ)
+        config = build_node_config(line, runtime_dir.path, os.environ, security)
+        write_security(security, runtime_dir.path)
         for name in line.ineffective():
             _log.warning("-%s has no effect in this build", name)
         return Supervisor(config, NodeSockets(config), Notifier(), programs).run()

@@ -15,6 +15,7 @@ from volumed.config.flagtable import FLAGS, GLOBAL, NODE
 from volumed.config.flagtypes import FLAG_TYPES, parse_duration_s, parse_int
 from volumed.config.node import FreeSpaceLimit, NodeConfig
 from volumed.config.sizes import parse_free_space_limit, parse_human_bytes
+from volumed.security.settings import SecuritySettings, read_security
 
 SPEC = Path(__file__).parents[2] / "docs/spec/http.md"
 SAMPLES = {
@@ -30,7 +31,8 @@ SAMPLES = {
 
 def build(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None) -> NodeConfig:
     line = parse_command_line(["-config_dir", str(tmp_path), "volume", "-ip=127.0.0.1", *arguments])
-    return build_node_config(line, str(tmp_path), {"STATE_DIRECTORY": "/var/lib/v", **(environ or {})})
+    environ = {"STATE_DIRECTORY": "/var/lib/v", **(environ or {})}
+    return build_node_config(line, str(tmp_path), environ, read_security(line, environ))
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
@@ -221,33 +223,12 @@ def test_sizes_have_a_limit():
         (["-port=60000"], "listen tcp: address 70000: invalid port"),
         (["-compat=4.40"], "-compat 4.40 is unknown; known are 4.48 and 4.44"),
         (["-master=,"], "no master address in -master"),
-        (["-whiteList=10.0.0.1"],
-         "-whiteList is not implemented by this build; refusing to start without it"),
     ],
 )  # fmt: skip
 def test_fatal_configurations(arguments, text, tmp_path):
     with pytest.raises(ConfigError) as caught:
         build(tmp_path, *arguments)
     assert str(caught.value) == text
-
-
-@pytest.mark.parametrize(
-    "content", ['[jwt.signing]\nkey="a"', '[https.volume]\ncert="a"', '[guard]\nwhite_list="::1"', "no toml"]
-)
-def test_security_that_cannot_be_enforced_stops_the_start(content, tmp_path):
-    (tmp_path / "security.toml").write_text(content)
-    with pytest.raises(ConfigError):
-        build(tmp_path)
-
-
-def test_security_file_without_protection_is_fine(tmp_path):
-    (tmp_path / "security.toml").write_text('[jwt.signing]\nkey=""\nexpires_after_seconds=10\n[access]\nui=true')
-    assert build(tmp_path).port == 8080
-
-
-def test_security_in_the_environment_stops_the_start(tmp_path):
-    with pytest.raises(ConfigError, match="WEED_JWT_SIGNING_KEY"):
-        build(tmp_path, environ={"WEED_JWT_SIGNING_KEY": "k"})
 
 
 def test_defaults_of_the_node(tmp_path):
@@ -279,6 +260,6 @@ def test_lists_per_directory(tmp_path):
 
 def test_standalone_serves_this_host_only_unless_told(tmp_path):
     line = parse_command_line(["standalone", f"-mapDir={tmp_path}"])
-    config = build_node_config(line, str(tmp_path), {})
+    config = build_node_config(line, str(tmp_path), {}, SecuritySettings())
     assert (config.ip, config.masters, config.standalone) == ("127.0.0.1", (), True)
     assert config.map_dir == str(tmp_path)

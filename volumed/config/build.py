@@ -12,6 +12,7 @@ from volumed.config.flags import STANDALONE, CommandLine
 from volumed.config.hostaddress import detect_host_address
 from volumed.config.node import NodeConfig
 from volumed.config.notyet import refuse_unimplemented_security
+from volumed.security.settings import SecuritySettings
 
 __all__ = ["build_node_config"]
 
@@ -23,9 +24,11 @@ _FRONTS_MIN = 2
 _FRONTS_MAX = 256
 
 
-def build_node_config(line: CommandLine, runtime_dir: str, environ: Mapping[str, str]) -> NodeConfig:
+def build_node_config(
+    line: CommandLine, runtime_dir: str, environ: Mapping[str, str], security: SecuritySettings
+) -> NodeConfig:
     """Decide everything that is not decided by the master. Raises `ConfigError`."""
-    refuse_unimplemented_security(line, environ)
+    refuse_unimplemented_security(security)
     disks = disk_configs(line)
     standalone = line.mode == STANDALONE
     ip = line.text("ip") or _default_ip(standalone and not line.text("ip.bind"))
@@ -49,6 +52,7 @@ def build_node_config(line: CommandLine, runtime_dir: str, environ: Mapping[str,
         masters=() if standalone else _masters(line),
         standalone=standalone,
         compat=_compat(line.text("compat")),
+        shows_ui=security.shows_ui,
         http_fronts=_fronts(line.number("fronts")),
         log_verbosity=line.number("v"),
         idle_timeout_s=float(max(0, line.number("idleTimeout"))),

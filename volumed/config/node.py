@@ -64,6 +64,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     standalone: bool = False
     compat: str = "4.48"
     offset_width: int = 5
+    shows_ui: bool = True
+    """Whether ``/ui/index.html`` is served; without it the path is a file id like any other."""
     http_fronts: int = 2
     log_verbosity: int = 0
     needle_lane: bool = True
