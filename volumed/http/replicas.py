@@ -63,11 +63,9 @@ async def find_replicas(
         locations = []
     except VolumedError as error:
         raise ReplicaError(f"replicating lookup failed for {volume_id}: {error.text}") from None
-    what = "replication"
-    if not for_delete:
-        locations = [location for location in locations if not location.read_only]
-        what = "writable replication"
+    locations = [location for location in locations if not location.read_only]
     if len(locations) < copies:
+        what = "replication" if for_delete else "writable replication"
         raise ReplicaError(
             f"{what} locations [{len(locations)}] is less than volume {volume_id} replication copy count [{copies}]"
         )
