@@ -15,9 +15,9 @@ from volumed.http.exchange import Exchange
 from volumed.http.message import Request, Response
 from volumed.http.node import CALL_TIMEOUT_S, Node
 from volumed.http.query import Form, parse_query
-from volumed.http.responses import empty_response, error_response, json_response, plain_text_error, redirect_response
-from volumed.http.routes import STATIC_PREFIX, is_page
-from volumed.http.static import static_file
+from volumed.http.responses import empty_response, error_response, json_response
+from volumed.http.routes import is_page
+from volumed.http.static import static_response
 from volumed.http.status_page import status_document
 from volumed.http.store_handlers import handle_store
 
@@ -71,7 +71,7 @@ class _Pages:
         if not is_page(request.path, self._node.config, public=exchange.public):
             return await handle_store(request, body, self._node, public=exchange.public)
         page = self._admin.get(request.path)
-        return _static(request) if page is None else await page(request, parse_query(request.query_string))
+        return static_response(request) if page is None else await page(request, parse_query(request.query_string))
 
     async def _status(self, _request: Request, query: Form) -> Response:
         try:
@@ -137,17 +137,6 @@ class _StreamBody:
     async def discard(self) -> None:
         async for _ in self._stream:
             pass
-
-
-def _static(request: Request) -> Response:
-    if request.path + "/" == STATIC_PREFIX:
-        response = redirect_response(request, 307, STATIC_PREFIX.encode())
-    elif (file := static_file(request.path)) is not None:
-        response = Response(200, [(b"Content-Type", file[0])], file[1])
-    else:
-        response = plain_text_error(404, "404 page not found")
-    response.identified = False
-    return response
 
 
 def _copy(answer: Response, response: falcon.asgi.Response) -> None:

@@ -82,7 +82,7 @@ class _Call:
         if not more and not self._started:
             self._ended = True
             response.body = piece or None
-            if response.content_length is None:
+            if response.content_length is None and self._exchange.request.method != "HEAD":
                 response.content_length = len(piece)
             self._exchange.reply(response)
             return

@@ -157,7 +157,7 @@ class Exchange:
         if self.keep_alive and not self.can_stay_open:
             self.keep_alive = False
         http10 = self.request.http_version == "1.0"
-        if self.request.method == "HEAD" and response.status >= 400 and not response.content_length:
+        if self.request.method == "HEAD" and response.status >= 300 and not response.content_length:
             # COMPAT: the reference tells a length with HEAD only when it knows the file's.
             response.content_length = None
         if response.content_length is None and self._has_body(response.status):
