@@ -384,12 +384,25 @@ class TestPressure:
         async def test() -> None:
             client = Client()
             client.host.handler.now = False
-            client.connection.pause_writing()
             client.send(get(b"/stream"))
+            client.connection.pause_writing()
             await client.settle()
             assert client.sent.endswith(b"one\r\n")
             client.connection.resume_writing()
             await client.settle()
             assert client.sent.endswith(b"0\r\n\r\n")
+
+        run(test)
+
+    def test_nothing_is_answered_to_a_client_that_has_yet_to_take_the_last_answer(self) -> None:
+        async def test() -> None:
+            client = Client()
+            client.connection.pause_writing()
+            client.send(get(b"/1") + get(b"/2"), put(b"/3", b"x" * 200_000))
+            await client.settle()
+            assert client.sent == b""
+            client.connection.resume_writing()
+            await client.settle()
+            assert client.bodies() == [b"GET /1 ", b"GET /2 ", b"PUT /3 200000"]
 
         run(test)

@@ -153,6 +153,11 @@ class IncomingBody:
         return self._waiter is not None
 
     @property
+    def has_ended(self) -> bool:
+        """Whether no more will come: it is complete or has failed."""
+        return self.complete or self._error is not None
+
+    @property
     def missing(self) -> int | None:
         """Bytes that are still to come, None when unknown."""
         return None if self.length is None else self.length - self.received

@@ -25,6 +25,7 @@ from volumed.http.body import NO_BODY, IncomingBody
 from volumed.http.exchange import Exchange
 from volumed.http.host import Host
 from volumed.http.message import Headers, Request
+from volumed.http.outgoing import Outgoing
 from volumed.http.protocol_rules import (
     BAD_REQUEST,
     TOO_LARGE,
@@ -46,8 +47,6 @@ _STREAMED_BYTES_MIN = 128 << 10
 """From this length on a body is handled while it arrives."""
 _WAITING_MAX = 64
 """Requests of one connection that wait in line before reading stops."""
-_WRITE_HIGH_BYTES = 256 << 10
-_WRITE_LOW_BYTES = 64 << 10
 _LINGER_S = 1.0
 
 _NEWLINES = (b"\r", b"\n")
@@ -58,12 +57,10 @@ class Connection(asyncio.Protocol):
     """The protocol object of one connection. ``public``: it came in on the read-only port."""
 
     __slots__ = (
-        "_active_at",
         "_advancing",
         "_clock",
         "_closing",
         "_direct_left",
-        "_drain_waiter",
         "_head_bytes",
         "_headers",
         "_host",
@@ -71,10 +68,9 @@ class Connection(asyncio.Protocol):
         "_in_message",
         "_line",
         "_lingering_until",
-        "_lost",
         "_method",
+        "_outgoing",
         "_parser",
-        "_paused",
         "_peer",
         "_queue",
         "_raw_headers",
@@ -82,7 +78,6 @@ class Connection(asyncio.Protocol):
         "_receiving",
         "_target",
         "_transport",
-        "_unsent",
         "public",
     )
 
@@ -91,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._clock = host.clock
         self._transport: asyncio.Transport
+        self._outgoing: Outgoing
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Exchange] = deque()
         """Requests that are not answered yet, the one in progress first."""
@@ -110,29 +106,23 @@ class Connection(asyncio.Protocol):
         self._raw_headers: Headers = []
         self._peer = ("", 0)
         self._reading = True
-        self._paused = False
-        self._drain_waiter: asyncio.Future[None] | None = None
-        self._unsent = 0
-        self._active_at = 0.0
         self._advancing = False
         self._closing = False
         """No further request is taken."""
         self._lingering_until: float | None = None
-        self._lost = False
 
     # Transport callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self._transport.set_write_buffer_limits(_WRITE_HIGH_BYTES, _WRITE_LOW_BYTES)
+        self._outgoing = Outgoing(self._transport, self._clock)
         self._peer = transport.get_extra_info("peername") or self._peer
-        self._active_at = self._clock()
         self._host.opened(self)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._lost = self._closing = True
+        self._closing = True
         self._host.closed(self)
-        self._wake_writer()
+        self._outgoing.lose()
         for exchange in self._queue:
             exchange.body.fail("unexpected EOF")
             if exchange.task is not None:
@@ -146,14 +136,15 @@ class Connection(asyncio.Protocol):
         return bool(self._queue) and self._lingering_until is None
 
     def pause_writing(self) -> None:
-        self._paused = True
+        self._outgoing.pause()
 
     def resume_writing(self) -> None:
-        self._active_at = self._clock()
-        self._wake_writer()
+        self._outgoing.resume()
+        self._advance()
+        self._update_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._active_at = self._clock()
+        self._outgoing.active_at = self._clock()
         if self._lingering_until is not None or (self._closing and self._receiving is None):
             return
         if self._direct_left:
@@ -284,8 +275,8 @@ class Connection(asyncio.Protocol):
             exchange.body.finish()
         if not exchange.keep_alive:
             self._closing = True
-        if self._queue and self._queue[0] is exchange and not exchange.started:
-            self._start(exchange)
+        if not exchange.started:
+            self._start_if_first(exchange)
         self._update_reading()
         if not self._queue:
             self._settle()
@@ -304,10 +295,15 @@ class Connection(asyncio.Protocol):
         expectation = request.headers.get(b"expect", b"").lower()
         exchange.expects_continue = expectation == b"100-continue" and request.http_version == "1.1"
         exchange.streamed = body.length is not None and body.length >= _STREAMED_BYTES_MIN
-        if (exchange.is_early or exchange.canned is not None) and self._queue[0] is exchange:
-            self._start(exchange)
+        if exchange.is_early or exchange.canned is not None:
+            self._start_if_first(exchange)
 
     # Exchanges
+
+    def _start_if_first(self, exchange: Exchange) -> None:
+        """Start what is next in line, unless the client has yet to take the answers before it."""
+        if self._queue and self._queue[0] is exchange and not self._outgoing.is_full:
+            self._start(exchange)
 
     def _start(self, exchange: Exchange) -> None:
         exchange.started = True
@@ -321,7 +317,7 @@ class Connection(asyncio.Protocol):
 
     def run_handler(self, exchange: Exchange) -> None:
         """Start the task that answers."""
-        if not self._lost:
+        if not self._outgoing.lost:
             exchange.task = self._host.loop.create_task(self._run(exchange))
 
     async def _run(self, exchange: Exchange) -> None:
@@ -341,7 +337,7 @@ class Connection(asyncio.Protocol):
     def finished(self, exchange: Exchange) -> None:
         """The answer to ``exchange``, the first in line, was written."""
         self._queue.popleft()
-        if self._lost:
+        if self._outgoing.lost:
             return
         if not exchange.keep_alive:
             self._closing = True
@@ -349,17 +345,19 @@ class Connection(asyncio.Protocol):
             exchange.body.drop()
         if not self._queue or not exchange.keep_alive:
             self._settle()
-        elif not self._advancing:
+        else:
             self._advance()
         self._update_reading()
 
     def _advance(self) -> None:
         """Start those in line that are ready, one after the other, without recursion."""
+        if self._advancing:
+            return
         self._advancing = True
         try:
-            while self._queue and not self._queue[0].started:
+            while self._queue and not self._queue[0].started and not self._outgoing.is_full:
                 exchange = self._queue[0]
-                if not (exchange.body.complete or exchange.is_early or exchange.canned is not None):
+                if not (exchange.body.has_ended or exchange.is_early or exchange.canned is not None):
                     break
                 self._start(exchange)
         finally:
@@ -406,38 +404,23 @@ class Connection(asyncio.Protocol):
         self._direct_left = 0
         exchange.keep_alive = False
         exchange.body.fail(text)
-        if self._queue and self._queue[0] is exchange and not exchange.started:
-            self._start(exchange)
+        if not exchange.started:
+            self._start_if_first(exchange)
 
     # Flow
 
     def write(self, data: bytes | memoryview) -> None:
-        if not self._lost:
-            self._active_at = self._clock()
-            self._transport.write(data)
+        self._outgoing.write(data)
 
     def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
-        if not self._lost:
-            self._active_at = self._clock()
-            self._transport.writelines(parts)
+        self._outgoing.write_all(parts)
 
     async def drained(self) -> None:
-        if self._lost:
-            raise ConnectionResetError
-        if self._paused:
-            self._drain_waiter = self._host.loop.create_future()
-            await self._drain_waiter
-            if self._lost:
-                raise ConnectionResetError
+        await self._outgoing.drained()
 
     def abort(self) -> None:
         self._closing = True
         self._transport.abort()
-
-    def _wake_writer(self) -> None:
-        self._paused = False
-        if self._drain_waiter is not None and not self._drain_waiter.done():
-            self._drain_waiter.set_result(None)
 
     def _send_continue(self) -> None:
         first = self._queue[0] if self._queue else None
@@ -448,7 +431,7 @@ class Connection(asyncio.Protocol):
         """Stop or resume reading."""
         receiving = self._receiving
         full = len(self._queue) > _WAITING_MAX or (receiving is not None and receiving.body.is_full)
-        if full is self._reading and not self._lost:
+        if full is self._reading and not self._outgoing.lost:
             self._reading = not full
             if full:
                 self._transport.pause_reading()
@@ -463,14 +446,11 @@ class Connection(asyncio.Protocol):
             if now >= self._lingering_until:
                 self._transport.abort()
             return
-        unsent = self._transport.get_write_buffer_size()
-        if unsent != self._unsent:
-            self._unsent = unsent
-            self._active_at = now
+        idle_s = self._outgoing.idle_s(now)
         timeout_s = self._host.idle_timeout_s
-        if timeout_s <= 0 or now - self._active_at < timeout_s:
+        if timeout_s <= 0 or idle_s < timeout_s:
             return
-        if unsent:
+        if self._outgoing.unsent:
             self.abort()
         elif not self._queue and self._line:
             # COMPAT: half a request line is read as if it were whole.

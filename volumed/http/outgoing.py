@@ -1,0 +1,101 @@
+"""The sending side of a connection: what is written, whether the client takes it, when it has left this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+__all__ = ["Outgoing"]
+
+_HIGH_BYTES = 256 << 10
+_LOW_BYTES = 64 << 10
+
+
+class Outgoing:
+    """Wraps a transport. The protocol passes `pause_writing`, `resume_writing` and `connection_lost` on."""
+
+    __slots__ = ("_clock", "_on_sent", "_transport", "_unsent", "_waiter", "active_at", "is_full", "lost")
+
+    def __init__(self, transport: asyncio.Transport, clock: Callable[[], float]) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_sent: list[Callable[[], None]] = []
+        self._unsent = 0
+        self.active_at = clock()
+        """When the last byte moved; whoever receives one sets it, too."""
+        self.is_full = False
+        """The client has not taken what was written: nothing that can wait should be added."""
+        self.lost = False
+        transport.set_write_buffer_limits(_HIGH_BYTES, _LOW_BYTES)
+
+    def write(self, data: bytes | memoryview) -> None:
+        if not self.lost:
+            self.active_at = self._clock()
+            self._transport.write(data)
+
+    def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        if not self.lost:
+            self.active_at = self._clock()
+            self._transport.writelines(parts)
+
+    async def drained(self) -> None:
+        """Wait while the client does not take what was written. Raises `ConnectionError` when it is gone."""
+        if self.is_full and not self.lost:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self.lost:
+            raise ConnectionResetError
+
+    def when_sent(self, done: Callable[[], None]) -> None:
+        """Call ``done`` when all that was written until now is with the kernel, or the client is gone; perhaps at
+        once. Until then the connection counts as full."""
+        if self.lost or not self._transport.get_write_buffer_size():
+            done()
+            return
+        self._on_sent.append(done)
+        self._transport.set_write_buffer_limits(0, 0)
+
+    # Transport callbacks
+
+    def pause(self) -> None:
+        self.is_full = True
+
+    def resume(self) -> None:
+        self.active_at = self._clock()
+        self._wake()
+        if self._on_sent:
+            self._transport.set_write_buffer_limits(_HIGH_BYTES, _LOW_BYTES)
+            self._call_sent()
+
+    def lose(self) -> None:
+        """The connection is gone, with all that was not sent."""
+        self.lost = True
+        self._wake()
+        self._call_sent()
+
+    def _wake(self) -> None:
+        self.is_full = False
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _call_sent(self) -> None:
+        waiting, self._on_sent = self._on_sent, []
+        for done in waiting:
+            done()
+
+    # Time
+
+    def idle_s(self, now: float) -> float:
+        """Seconds in which no byte has moved; to be asked about once a second, since only then it is noticed that
+        the kernel has taken some."""
+        unsent = self.unsent
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self.active_at = now
+        return now - self.active_at
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that are not with the kernel yet."""
+        return self._transport.get_write_buffer_size()
