@@ -10,6 +10,7 @@ from volumed.bus.link import DiskLink
 from volumed.bus.supervisor_link import SupervisorLink
 from volumed.config.node import NodeConfig
 from volumed.http.peer import PeerClient
+from volumed.images.service import ImageService
 from volumed.nodetable import NodeTable
 from volumed.storage.view import NodeView
 
@@ -25,6 +26,7 @@ class FrontNode:
         self.pool = BodyPool(config.body_pool_path(os.getpid()))
         self.supervisor = SupervisorLink(loop, config)
         self.peers = PeerClient(config.bind_ip)
+        self.images = ImageService()
         self._table = table
         self._links = [DiskLink(loop, config, table, disk.disk_id, self.pool) for disk in config.disks]
 
@@ -41,5 +43,6 @@ class FrontNode:
             link.close()
         self.supervisor.close()
         self.peers.close()
+        self.images.close()
         self.view.close()
         self.pool.close()

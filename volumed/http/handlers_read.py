@@ -16,6 +16,7 @@ from volumed.formats.needle import Buffer
 from volumed.formats.numbers import go_bytes
 from volumed.http.chunked_file import ChunkedFile, ChunkError
 from volumed.http.compression import DecompressedTooLarge, gunzip
+from volumed.http.image_reads import transformed_file, transformed_needle
 from volumed.http.manifest import parse_manifest
 from volumed.http.message import Headers, Request, Response
 from volumed.http.needle_source import StoredNeedle, find_needle
@@ -30,10 +31,12 @@ from volumed.http.read_decision import (
     body_plan,
     expands_manifest,
     not_modified_plan,
+    plan_at_hand,
     plan_read,
     with_sniffed_type,
 )
 from volumed.http.responses import empty_response, plain_text_error, redirect_response
+from volumed.images.service import ImagesBusy
 
 __all__ = ["handle_read"]
 
@@ -77,6 +80,8 @@ async def handle_read(request: Request, node: Node) -> Response:
         return empty_response(404)
     except DecompressedTooLarge:
         return empty_response(413)
+    except ImagesBusy:
+        return empty_response(503)
     except VolumedError as error:
         _log.error("%s %s: %s", request.request_id.decode(), request.path, error.text, extra={"volume": volume_id})
         return empty_response(500)
@@ -91,6 +96,8 @@ async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, s
         manifest = parse_manifest(gunzip(needle.data) or needle.data if needle.is_gzipped else needle.data)
         if manifest is not None:
             file = ChunkedFile(node, manifest)
+            if image := await transformed_file(node, query, path, manifest, file):
+                return _send(plan_at_hand(request, query, path, needle, image, _boundary, manifest), image)
             whole = Representation(manifest.total_length)
             plan = body_plan(request, query, path, needle, whole, _boundary, manifest)
             try:
@@ -99,6 +106,8 @@ async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, s
                 return _chunk_failure(plan, error)
     if needle.is_gzipped or needle.is_chunk_manifest:
         await stored.load()
+    if image := await transformed_needle(request, node, query, path, stored):
+        return _send(plan_at_hand(request, query, path, needle, image, _boundary), image)
     if not stored.is_paged:
         return await _at_hand(request, query, path, stored)
     plan = body_plan(request, query, path, needle, Representation(stored.data_size), _boundary)
@@ -111,6 +120,11 @@ async def _at_hand(request: Request, query: Form, path: ParsedPath, stored: Stor
         plan, whole = await asyncio.to_thread(plan_read, request, query, path, needle, _boundary)
     else:
         plan, whole = plan_read(request, query, path, needle, _boundary)
+    return _send(plan, whole)
+
+
+def _send(plan: ReadPlan, whole: Representation) -> Response:
+    """A response from data at hand."""
     response = _response(plan)
     if plan.segments:
         data = memoryview(whole.data or b"")

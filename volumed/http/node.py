@@ -12,6 +12,7 @@ from volumed.bus.frames import StoreResult
 from volumed.config.address import join_host_port
 from volumed.config.node import NodeConfig
 from volumed.http.peer import PeerClient
+from volumed.images.service import ImageService
 from volumed.storage.view import ReadNow, VolumeHandle
 
 __all__ = ["CALL_TIMEOUT_S", "Link", "Node", "SupervisorCalls", "View", "own_address"]
@@ -70,6 +71,9 @@ class Node(Protocol):
 
     @property
     def peers(self) -> PeerClient: ...
+
+    @property
+    def images(self) -> ImageService: ...
 
     def link(self, disk_id: int) -> Link:
         """The link to one disk."""

@@ -42,6 +42,7 @@ __all__ = [
     "is_plain_get",
     "not_modified_plan",
     "plain_get_head",
+    "plan_at_hand",
     "plan_read",
     "stored_representation",
     "with_sniffed_type",
@@ -192,11 +193,24 @@ def plan_read(
     if plan := not_modified_plan(request, needle):
         return plan, Representation(0, b"")
     representation = stored_representation(needle, request.headers.get(b"accept-encoding", b""))
-    plan = body_plan(request, query, path, needle, representation, boundary)
+    return plan_at_hand(request, query, path, needle, representation, boundary), representation
+
+
+def plan_at_hand(
+    request: Request,
+    query: Form,
+    path: ParsedPath,
+    needle: Needle,
+    representation: Representation,
+    boundary: Boundary,
+    manifest: ChunkManifest | None = None,
+) -> ReadPlan:
+    """`body_plan`, complete with the type, for a representation whose data are at hand."""
+    plan = body_plan(request, query, path, needle, representation, boundary, manifest)
     if plan.sniff and representation.data is not None:
         start = next(part.start for part in plan.segments if isinstance(part, ByteRange))
         with_sniffed_type(plan, representation.data[start : start + min(plan.content_length, SNIFF_BYTES)])
-    return plan, representation
+    return plan
 
 
 def _last_modified(needle: Needle) -> _Fields:

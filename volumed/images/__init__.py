@@ -1,0 +1,1 @@
+"""Image transformation: arithmetic, the killable child process that decodes, and a front's side of it (http.md 3.9)."""
