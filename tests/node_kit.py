@@ -31,6 +31,7 @@ from volumed.http.body import BytesBody
 from volumed.http.message import Request, Response
 from volumed.http.peer import PeerError
 from volumed.http.store_handlers import handle_store
+from volumed.security.access import Access
 from volumed.storage.map_records import NO_FLAGS, VolumeRecord
 from volumed.storage.read_payload import pack_payload
 from volumed.storage.view import Found, ReadNow, VolumeHandle
@@ -69,6 +70,7 @@ class FakeNode:
     def __init__(self, pool: BodyPool) -> None:
         self.config = NodeConfig(runtime_dir="", map_dir="", state_dir="", disks=(), ip="node", port=80)
         self.pool = pool
+        self.access = Access()
         self.healthy = True
         self.view = self
         self.supervisor = self

@@ -31,7 +31,7 @@ _PATH_AT = 64
 _PATH_BYTES_MAX = _DISK_ROW_BYTES - _PATH_AT - 2
 
 # header cells
-_H_MAGIC, _H_DISKS, _H_FRONTS, _H_FLAGS, _H_VERSION = range(5)
+_H_MAGIC, _H_DISKS, _H_FRONTS, _H_FLAGS, _H_VERSION, _H_SECURITY = range(6)
 _FLAG_STOPPING = 1
 _FLAG_LEFT_CLUSTER = 2
 
@@ -188,6 +188,15 @@ class NodeTable:
     @property
     def left_cluster(self) -> bool:
         return bool(self._cells[_H_FLAGS] & _FLAG_LEFT_CLUSTER)
+
+    @property
+    def security_version(self) -> int:
+        """Grows whenever the security settings were replaced (``volumed.security.access``)."""
+        return self._cells[_H_SECURITY]
+
+    def security_changed(self) -> None:
+        """Supervisor: the file of security settings was replaced."""
+        self._cells[_H_SECURITY] += 1
 
     def set_stopping(self) -> None:
         self._cells[_H_FLAGS] |= _FLAG_STOPPING

@@ -10,6 +10,7 @@ from volumed.bus.calls import Location, LookupVolume
 from volumed.errors import ClientError, FormatError, NeedleDeleted, NeedleNotFound, VolumedError, VolumeNotFound
 from volumed.formats.fileid import FileId, parse_key_cookie, parse_volume_id
 from volumed.formats.needle import Buffer
+from volumed.http.authorization import self_signed
 from volumed.http.manifest import ChunkManifest, ChunkSlice, map_range
 from volumed.http.needle_source import StoredNeedle, find_needle
 from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
@@ -63,9 +64,12 @@ class ChunkedFile:
 
     async def _fetch(self, fid: FileId, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
         location = await self._location(fid.volume_id)
-        headers = [(b"Range", b"bytes=%d-" % part.offset)] if part.offset else []
+        path = b"/" + part.fid.encode()
+        headers = self_signed(self._node.access.read_key, path)
+        if part.offset:
+            headers.append((b"Range", b"bytes=%d-" % part.offset))
         try:
-            answer = await self._node.peers.request("GET", location.url, b"/" + part.fid.encode(), headers)
+            answer = await self._node.peers.request("GET", location.url, path, headers)
         except PeerError as error:
             raise ChunkError(f"Read chunk needle error: http://{location.url}/{part.fid}: {error.text}") from None
         try:

@@ -12,6 +12,7 @@ from volumed.config.node import NodeConfig
 from volumed.http.peer import PeerClient
 from volumed.images.service import ImageService
 from volumed.nodetable import NodeTable
+from volumed.security.access import Access, AccessView
 from volumed.storage.view import NodeView
 
 __all__ = ["FrontNode"]
@@ -28,11 +29,16 @@ class FrontNode:
         self.peers = PeerClient(config.bind_ip)
         self.images = ImageService()
         self._table = table
+        self._access = AccessView(table, config.runtime_dir)
         self._links = [DiskLink(loop, config, table, disk.disk_id, self.pool) for disk in config.disks]
 
     @property
     def healthy(self) -> bool:
         return self._table.healthy
+
+    @property
+    def access(self) -> Access:
+        return self._access.current
 
     def link(self, disk_id: int) -> DiskLink:
         return self._links[disk_id]

@@ -17,6 +17,7 @@ from volumed.errors import (
 )
 from volumed.formats.fileid import FileId, parse_batch_file_id, parse_key_cookie, parse_volume_id
 from volumed.formats.replication import ReplicaPlacement
+from volumed.http.authorization import WrongToken, check_write, is_listed, self_signed
 from volumed.http.background import finish_anyway
 from volumed.http.compression import gunzip
 from volumed.http.handlers_write import StoreOperationParts, store
@@ -27,7 +28,7 @@ from volumed.http.node import CALL_TIMEOUT_S, Node
 from volumed.http.paths import parse_read_path
 from volumed.http.query import Form, parse_query
 from volumed.http.replicas import ReplicaError, delete_at, delete_on_replicas, find_replicas
-from volumed.http.responses import error_response, json_response
+from volumed.http.responses import empty_response, error_response, json_response
 
 __all__ = ["handle_delete"]
 
@@ -39,9 +40,14 @@ async def handle_delete(request: Request, node: Node) -> Response:
     """Answer a DELETE."""
     query = parse_query(request.query_string)
     pretty = bool(query.get("pretty"))
+    if not is_listed(request, node.access):
+        return empty_response(401)
     try:
         path = parse_read_path(request.path)
         key, cookie = parse_key_cookie(path.fid_text)
+        check_write(request, node.access)
+    except WrongToken as error:
+        return error_response(401, error.text, pretty=pretty)
     except FormatError as error:
         return error_response(400, error.text, pretty=pretty)
     try:
@@ -74,7 +80,7 @@ async def _delete(node: Node, request: Request, query: Form, stored: StoredNeedl
     size = stored.needle.size
     if stored.needle.is_chunk_manifest:
         manifest = await _load_manifest(stored)
-        await _delete_chunks(node, request, manifest)
+        await _delete_chunks(node, manifest)
         size = manifest.size
     targets: list[str] = []
     try:
@@ -116,22 +122,22 @@ async def _delete_here(node: Node, stored: StoredNeedle) -> StoreResult:
     return result
 
 
-async def _delete_chunks(node: Node, request: Request, manifest: ChunkManifest) -> None:
+async def _delete_chunks(node: Node, manifest: ChunkManifest) -> None:
     """Delete the chunks one by one; missing ones are fine."""
     for chunk in manifest.chunks:
         try:
-            await _delete_chunk(node, request, chunk.fid)
+            await _delete_chunk(node, chunk.fid)
         except (NeedleNotFound, NeedleDeleted):
             continue
         except VolumedError as error:
             raise ClientError(f"Delete chunks error: chunk delete {chunk.fid}: {error.text}") from None
 
 
-async def _delete_chunk(node: Node, request: Request, text: str) -> None:
+async def _delete_chunk(node: Node, text: str) -> None:
     fid = parse_batch_file_id(text)
     handle = node.view.locate(fid.volume_id)
     if handle is None or ReplicaPlacement.from_byte(handle.record.replica_placement).copies > 1:
-        await _delete_chunk_everywhere(node, request, fid, text)
+        await _delete_chunk_everywhere(node, fid, text)
         return
     deletion = DeleteNeedles([DeleteNeedle(fid.volume_id, fid.key, None)])
     answer: DeletionResults = await node.link(handle.disk_id).call(deletion, CALL_TIMEOUT_S)
@@ -140,12 +146,15 @@ async def _delete_chunk(node: Node, request: Request, text: str) -> None:
         raise ClientError(result.error)
 
 
-async def _delete_chunk_everywhere(node: Node, request: Request, fid: FileId, text: str) -> None:
+async def _delete_chunk_everywhere(node: Node, fid: FileId, text: str) -> None:
     try:
         found = await node.supervisor.call(LookupVolume(fid.volume_id), CALL_TIMEOUT_S)
     except VolumedError:
         raise ClientError(f"volume id {fid.volume_id} not found") from None
     try:
-        await delete_at(node, [location.url for location in found.locations], b"/" + text.encode(), request)
+        path = b"/" + text.encode()
+        # The caller's token is for the manifest.
+        token = self_signed(node.access.write_key, path)
+        await delete_at(node, [location.url for location in found.locations], path, token)
     except ReplicaError as error:
         raise ClientError(error.text) from None

@@ -14,6 +14,7 @@ from volumed.errors import DiskUnavailable, FormatError, NeedleDeleted, NeedleNo
 from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.formats.needle import Buffer
 from volumed.formats.numbers import go_bytes
+from volumed.http.authorization import WrongToken, check_read
 from volumed.http.chunked_file import ChunkedFile, ChunkError
 from volumed.http.compression import DecompressedTooLarge, gunzip
 from volumed.http.image_reads import transformed_file, transformed_needle
@@ -35,7 +36,7 @@ from volumed.http.read_decision import (
     plan_read,
     with_sniffed_type,
 )
-from volumed.http.responses import empty_response, plain_text_error, redirect_response
+from volumed.http.responses import empty_response, error_response, plain_text_error, redirect_response
 from volumed.images.service import ImagesBusy
 
 __all__ = ["handle_read"]
@@ -58,9 +59,12 @@ async def handle_read(request: Request, node: Node) -> Response:
     """Answer a GET or HEAD."""
     query = parse_query(request.query_string)
     try:
+        check_read(request, node.access)
         path = parse_read_path(request.path)
         volume_id = parse_volume_id(path.vid_text)
         key, cookie = parse_key_cookie(path.fid_text)
+    except WrongToken as error:
+        return error_response(401, error.text, pretty=bool(query.get("pretty")))
     except FormatError:
         return empty_response(400)
     try:

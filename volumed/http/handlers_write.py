@@ -29,6 +29,7 @@ from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.formats.needle import FLAG_TTL, Buffer, Needle, encode_body
 from volumed.formats.numbers import go_bytes
 from volumed.formats.ttl import Ttl
+from volumed.http.authorization import WrongToken, check_write, is_listed
 from volumed.http.background import finish_anyway
 from volumed.http.body import SLAB_HEAD_ROOM, BodySource, BodyTooLarge, ReceivedBody
 from volumed.http.compression import DecompressedTooLarge
@@ -37,8 +38,9 @@ from volumed.http.node import Link, Node, own_address
 from volumed.http.paths import parse_read_path, parse_write_path
 from volumed.http.query import parse_query
 from volumed.http.replicas import ReplicaError, find_replicas, write_to_replicas
-from volumed.http.responses import error_response, json_response
+from volumed.http.responses import empty_response, error_response, json_response
 from volumed.http.upload import ParsedUpload, UploadForm, parse_upload, parse_upload_form, upload_result
+from volumed.security.access import Access
 from volumed.storage.map_records import VolumeRecord
 
 __all__ = [
@@ -80,8 +82,12 @@ async def handle_write(request: Request, body: BodySource, node: Node) -> Respon
     """Answer a POST or PUT."""
     pretty = bool(parse_query(request.query_string).get("pretty"))
     limit = node.config.file_size_limit_bytes
+    if not is_listed(request, node.access):
+        return empty_response(401)
     try:
-        form, volume_id, received = await _receive(request, body, limit + _FRAMING_BYTES_MAX)
+        form, volume_id, received = await _receive(request, body, node.access, limit + _FRAMING_BYTES_MAX)
+    except WrongToken as error:
+        return error_response(401, error.text, pretty=pretty)
     except BodyTooLarge:
         return error_response(400, SizeLimitExceeded.file(limit).text, pretty=pretty)
     except RetryError as error:
@@ -144,19 +150,28 @@ def upload_response(target: UploadTarget, result: StoreResult) -> Response:
     return response
 
 
-async def _receive(request: Request, body: BodySource, limit_bytes: int) -> tuple[UploadForm, int, ReceivedBody]:
+async def _receive(
+    request: Request, body: BodySource, access: Access, limit_bytes: int
+) -> tuple[UploadForm, int, ReceivedBody]:
     """Form, volume id and body. What can be refused without the body is, before it is asked for."""
     if _URLENCODED in request.headers.get(b"content-type", b"").lower():
         received = await body.read(limit_bytes)
         try:
             form = parse_upload_form(request, received.data)
-            return form, parse_volume_id(parse_read_path(request.path).vid_text), received
+            return form, _writable_volume(request, access), received
         except BaseException:
             received.release()
             raise
     form = parse_upload_form(request, b"")
-    volume_id = parse_volume_id(parse_read_path(request.path).vid_text)
+    volume_id = _writable_volume(request, access)
     return form, volume_id, await body.read(limit_bytes)
+
+
+def _writable_volume(request: Request, access: Access) -> int:
+    """The volume of the path. Raises `FormatError`, then `WrongToken`."""
+    volume_id = parse_volume_id(parse_read_path(request.path).vid_text)
+    check_write(request, access)
+    return volume_id
 
 
 async def _parse(request: Request, form: UploadForm, data: Buffer, limit_bytes: int) -> ParsedUpload:

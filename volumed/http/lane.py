@@ -13,6 +13,7 @@ from volumed.bus.frames import SHARED_BODY_BYTES_MIN, StoreOutcome, StoreResult
 from volumed.errors import StaleGeneration, VolumedError
 from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.formats.replication import ReplicaPlacement
+from volumed.http.authorization import check_read, check_write, is_listed
 from volumed.http.exchange import Exchange
 from volumed.http.handlers_write import UploadTarget, pack_upload, parse_target, upload_response
 from volumed.http.head import cors_headers
@@ -54,6 +55,7 @@ class NeedleLane:
         request = exchange.request
         if not is_plain_get(request) or not exchange.keep_alive or request.http_version != "1.1":
             return False
+        check_read(request, self._node.access)
         path = parse_read_path(request.path)
         key, cookie = parse_key_cookie(path.fid_text)
         needle = needle_at_hand(self._node.view.read_now(parse_volume_id(path.vid_text), key), key)
@@ -69,7 +71,8 @@ class NeedleLane:
 
     def _write(self, exchange: Exchange) -> bool:
         request, node = exchange.request, self._node
-        if exchange.body.received >= SHARED_BODY_BYTES_MIN:
+        check_write(request, node.access)
+        if not is_listed(request, node.access) or exchange.body.received >= SHARED_BODY_BYTES_MIN:
             return False
         body = exchange.body.take_all()
         form = parse_upload_form(request, body)

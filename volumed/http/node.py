@@ -13,6 +13,7 @@ from volumed.config.address import join_host_port
 from volumed.config.node import NodeConfig
 from volumed.http.peer import PeerClient
 from volumed.images.service import ImageService
+from volumed.security.access import Access
 from volumed.storage.view import ReadNow, VolumeHandle
 
 __all__ = ["CALL_TIMEOUT_S", "Link", "Node", "SupervisorCalls", "View", "own_address"]
@@ -58,6 +59,11 @@ class Node(Protocol):
     @property
     def healthy(self) -> bool:
         """What ``/healthz`` says."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """Whom the node serves now: tokens and white list."""
         ...
 
     @property

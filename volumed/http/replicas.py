@@ -15,13 +15,13 @@ from volumed.errors import ClientError, VolumedError, VolumeNotFound
 from volumed.formats.needle import Needle
 from volumed.formats.numbers import go_bytes, go_text
 from volumed.formats.replication import ReplicaPlacement
-from volumed.http.headertext import canonical_name, clean_value
+from volumed.http.authorization import passed_on
+from volumed.http.headertext import canonical_name
 from volumed.http.message import Headers, Request
 from volumed.http.mime import extension, mime_by_extension
 from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
 from volumed.http.pairs import pairs_to_headers
 from volumed.http.peer import PeerError
-from volumed.http.query import parse_query
 from volumed.http.upload import ParsedUpload, UploadForm
 from volumed.storage.map_records import VolumeRecord
 
@@ -85,25 +85,12 @@ async def write_to_replicas(
 
 async def delete_on_replicas(node: Node, targets: Sequence[str], request: Request) -> None:
     """Delete the needle of the request on all targets. Raises `ReplicaError` on the first failure."""
-    await delete_at(node, targets, request.raw_path, request)
+    await delete_at(node, targets, request.raw_path, passed_on(request))
 
 
-async def delete_at(node: Node, addresses: Sequence[str], path: bytes, request: Request) -> None:
-    """Delete the needle at ``path`` on all servers, with the token of ``request``. Raises `ReplicaError`."""
-    await _on_all({address: _delete_one(node, address, path, request) for address in addresses})
-
-
-def _bearer_token(request: Request) -> Headers:
-    """The caller's token, to be passed on; from the query, the Authorization header or the cookie (http.md 8.2)."""
-    authorization = request.headers.get(b"authorization", b"")
-    bearer = authorization[7:] if authorization[:6].lower() == b"bearer" else b""
-    token = go_bytes(parse_query(request.query_string).get("jwt", "")) or bearer or _cookie_token(request)
-    return [(b"Authorization", b"Bearer " + clean_value(token))] if token else []
-
-
-def _cookie_token(request: Request) -> bytes:
-    pairs = (pair.strip().partition(b"=") for pair in request.headers.get(b"cookie", b"").split(b";"))
-    return next((value for name, _, value in pairs if name == b"AT"), b"")
+async def delete_at(node: Node, addresses: Sequence[str], path: bytes, token: Headers) -> None:
+    """Delete the needle at ``path`` on all servers. Raises `ReplicaError`."""
+    await _on_all({address: _delete_one(node, address, path, token) for address in addresses})
 
 
 async def _on_all(work: dict[str, Awaitable[None]]) -> None:
@@ -135,7 +122,7 @@ async def _write_one(
     headers: Headers = [
         (b"Content-Type", form.content_type),
         *((b"Seaweed-" + canonical_name(pair), value) for pair, value in pairs_to_headers(needle.pairs)),
-        *_bearer_token(request),
+        *passed_on(request),
         (b"X-Amz-Request-Id", request.request_id),
     ]
     try:
@@ -183,8 +170,8 @@ def _multipart(upload: ParsedUpload, needle: Needle, url: str) -> _Form:
     )
 
 
-async def _delete_one(node: Node, address: str, path: bytes, request: Request) -> None:
-    answer = await node.peers.request("DELETE", address, path + b"?type=replicate", _bearer_token(request))
+async def _delete_one(node: Node, address: str, path: bytes, token: Headers) -> None:
+    answer = await node.peers.request("DELETE", address, path + b"?type=replicate", token)
     content = await answer.read(_ANSWER_BYTES_MAX)
     if answer.status in _DELETED_STATUSES:
         return

@@ -12,6 +12,7 @@ import msgspec
 from volumed.config.disks import ConfigError
 from volumed.config.flags import CommandLine
 from volumed.config.flagtypes import parse_bool
+from volumed.security.guard import usable_entries
 
 __all__ = [
     "GrpcIdentity",
@@ -110,7 +111,7 @@ def read_security(line: CommandLine, environ: Mapping[str, str]) -> SecuritySett
         read_key=keys.text("jwt.signing.read.key"),
         read_expires_s=keys.number("jwt.signing.read.expires_after_seconds", _READ_EXPIRES_AFTER_S),
         shows_ui=not write_key or keys.flag("access.ui"),
-        white_list=_entries(line.text("whiteList")) + keys.entries("guard.white_list"),
+        white_list=usable_entries(_entries(line.text("whiteList")) + keys.entries("guard.white_list")),
         https_server=HttpsServer(
             keys.text("https.volume.cert"), keys.text("https.volume.key"), keys.text("https.volume.ca")
         ),
@@ -137,7 +138,7 @@ def read_security(line: CommandLine, environ: Mapping[str, str]) -> SecuritySett
 
 
 def write_security(settings: SecuritySettings, runtime_dir: str) -> None:
-    """Put the settings where the node's processes find them. For the supervisor; readers see the old or the new file."""
+    """Put the settings where the node's processes find them; only the supervisor does. Readers see all or nothing."""
     path = Path(runtime_dir, _RUNTIME_FILE)
     draft = path.with_suffix(".new")
     draft.touch(mode=0o600)
