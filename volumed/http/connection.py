@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import httptools
 
 from volumed.config.address import join_host_port
+from volumed.errors import VolumedError
 from volumed.http.body import NO_BODY, IncomingBody
 from volumed.http.exchange import Exchange
 from volumed.http.host import Host
@@ -326,9 +327,11 @@ class Connection(asyncio.Protocol):
             await self._host.handler.answer(exchange)
         except ConnectionError:
             self.abort()
-        except Exception:
+        except Exception as error:
             request = exchange.request
-            _log.exception("%s %s %s", request.request_id.decode(), request.method, request.path)
+            # A failure we have a name for, in the middle of a body, is the disk's or a peer's: where it came up is known.
+            trace = not isinstance(error, VolumedError)
+            _log.error("%s %s %s: %s", request.request_id.decode(), request.method, request.path, error, exc_info=trace)
             if exchange.head_sent:
                 self.abort()
             else:
