@@ -145,6 +145,7 @@ class DiskKeeper:
         if after is before:
             return
         self.disk.state = after
+        self.disk.changed_at_s = time.time()
         self._row.set_state(after)
         self._table.changed()
         level = logging.ERROR if after in (DiskState.FAILED, DiskState.STUCK) else logging.INFO

@@ -37,6 +37,8 @@ class Disk:
     config: DiskConfig
     state: DiskState = DiskState.ABSENT
     epoch: int = 0
+    changed_at_s: float = 0.0
+    """Wall-clock time of the last change of ``state``."""
     error: str = ""
     uuid: str = ""
     volumes: dict[int, events.VolumeStatistics] = field(default_factory=dict)
@@ -164,9 +166,14 @@ class Node:
             del self._reservations[volume_id]
 
     def status(
-        self, state: calls.ServerState, master: str, started_at_s: float, processes: int
+        self,
+        state: calls.ServerState,
+        master: str,
+        started_at_s: float,
+        processes: int,
+        reads: calls.ReadHistoryView,
     ) -> calls.NodeStatusView:
-        """The view that ``/status`` and ``VolumeServerStatus`` show."""
+        """The view that ``/status``, the status page and ``VolumeServerStatus`` show."""
         return calls.NodeStatusView(
             disks=[_disk_view(disk) for disk in self.disks],
             volumes=sorted(
@@ -177,6 +184,7 @@ class Node:
             master=master,
             started_at_s=started_at_s,
             processes=processes,
+            reads=reads,
         )
 
 
@@ -191,6 +199,9 @@ def _disk_view(disk: Disk) -> calls.DiskStatusView:
         free_bytes=disk.free_bytes,
         volumes_max=disk.volumes_max,
         volume_count=len(disk.volumes),
+        space_low=disk.space_low,
+        worker_starts=disk.epoch,
+        changed_at_s=disk.changed_at_s,
     )
 
 
@@ -213,4 +224,5 @@ def _volume_view(volume: events.VolumeStatistics) -> calls.VolumeView:
         read_only=report.read_only,
         read_only_can_delete=report.read_only_can_delete,
         remote_storage_name=report.remote_storage_name,
+        remote_storage_key=report.remote_storage_key,
     )

@@ -27,6 +27,7 @@ from supervisor.membership import Membership
 from supervisor.node import Node
 from supervisor.notify import Notifier
 from supervisor.processes import ProcessTable, describe_exit
+from supervisor.read_history import ReadHistory
 from supervisor.requests import Cluster, Requests
 from supervisor.shutdown import stop_all
 from supervisor.sockets import NodeSockets
@@ -109,6 +110,7 @@ class Supervisor:
             self._front_ended,
             self._grpc_ready,
         )
+        self._reads = ReadHistory()
         self._state_is_settled = False
         self._opening = False
         self._ready = False
@@ -268,12 +270,18 @@ class Supervisor:
             ping = keeper.tick(now_s)
             if ping is not None and keeper.identity is not None:
                 self._bus.send_event(keeper.identity, ping)
+        self._reads.observe(now_s, ((row.pid, row.reads) for row in self._table.live_fronts()))
         self._loop.call_later(PING_INTERVAL_S, self._tick)
 
     def status(self) -> calls.NodeStatusView:
-        """For ``/status``."""
-        processes = len(self._processes) + 1
-        return self._node.status(self._state.current, self._cluster.current_master, self._started_at_s, processes)
+        """For ``/status`` and the status page."""
+        return self._node.status(
+            self._state.current,
+            self._cluster.current_master,
+            self._started_at_s,
+            len(self._processes) + 1,
+            self._reads.view(),
+        )
 
     def leave_cluster(self) -> None:
         """Deregister, go on serving (grpc.md 3.27)."""

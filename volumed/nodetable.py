@@ -39,7 +39,7 @@ _FLAG_LEFT_CLUSTER = 2
 _D_STATE, _D_EPOCH, _D_ACCEPTING = range(3)
 
 # front row cells
-_F_PID, _F_CONNECTIONS, _F_UPLOAD, _F_DOWNLOAD = range(4)
+_F_PID, _F_CONNECTIONS, _F_UPLOAD, _F_DOWNLOAD, _F_READS = range(5)
 
 
 class DiskState(enum.IntEnum):
@@ -134,6 +134,11 @@ class FrontRow:
     def download_bytes(self) -> int:
         return self._cells[self._base + _F_DOWNLOAD]
 
+    @property
+    def reads(self) -> int:
+        """Read requests since the front started."""
+        return self._cells[self._base + _F_READS]
+
     def claim(self, pid: int) -> None:
         self.clear()
         self._cells[self._base + _F_PID] = pid
@@ -146,6 +151,9 @@ class FrontRow:
 
     def add_download(self, count: int) -> None:
         self._cells[self._base + _F_DOWNLOAD] += count
+
+    def add_read(self) -> None:
+        self._cells[self._base + _F_READS] += 1
 
     def clear(self) -> None:
         for cell in range(_FRONT_ROW_CELLS):
@@ -182,14 +190,6 @@ class NodeTable:
         self._cells[_H_VERSION] += 1
 
     @property
-    def stopping(self) -> bool:
-        return bool(self._cells[_H_FLAGS] & _FLAG_STOPPING)
-
-    @property
-    def left_cluster(self) -> bool:
-        return bool(self._cells[_H_FLAGS] & _FLAG_LEFT_CLUSTER)
-
-    @property
     def security_version(self) -> int:
         """Grows whenever the security settings were replaced (``volumed.security.access``)."""
         return self._cells[_H_SECURITY]
@@ -197,6 +197,14 @@ class NodeTable:
     def security_changed(self) -> None:
         """Supervisor: the file of security settings was replaced."""
         self._cells[_H_SECURITY] += 1
+
+    @property
+    def stopping(self) -> bool:
+        return bool(self._cells[_H_FLAGS] & _FLAG_STOPPING)
+
+    @property
+    def left_cluster(self) -> bool:
+        return bool(self._cells[_H_FLAGS] & _FLAG_LEFT_CLUSTER)
 
     def set_stopping(self) -> None:
         self._cells[_H_FLAGS] |= _FLAG_STOPPING

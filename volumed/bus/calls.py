@@ -32,6 +32,7 @@ __all__ = [
     "NodeStatus",
     "PingMaster",
     "PlaceVolume",
+    "ReadHistoryView",
     "Request",
     "RescanDisk",
     "ServerState",
@@ -203,6 +204,7 @@ class VolumeView(msgspec.Struct, frozen=True):
     read_only: bool
     read_only_can_delete: bool
     remote_storage_name: str = ""
+    remote_storage_key: str = ""
 
 
 class DiskStatusView(msgspec.Struct, frozen=True):
@@ -217,6 +219,24 @@ class DiskStatusView(msgspec.Struct, frozen=True):
     free_bytes: int
     volumes_max: int
     volume_count: int
+    space_low: bool = False
+    worker_starts: int = 0
+    """How many workers the disk has had (the epoch of the last one)."""
+    changed_at_s: float = 0.0
+    """When the disk came into its state; 0 = it never was in another."""
+
+
+class ReadHistoryView(msgspec.Struct, frozen=True):
+    """Reads of the whole node per period, the oldest first; the last period of each list has not ended."""
+
+    seconds: list[int]
+    """60 of them."""
+    minutes: list[int]
+    """60."""
+    hours: list[int]
+    """24."""
+    days: list[int]
+    """7."""
 
 
 class ServerState(msgspec.Struct, frozen=True):
@@ -235,6 +255,7 @@ class NodeStatusView(msgspec.Struct, frozen=True):
     master: str
     started_at_s: float
     processes: int
+    reads: ReadHistoryView
 
 
 class NodeStatus(Request, frozen=True):
