@@ -329,7 +329,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         except Exception as error:
             request = exchange.request
-            # A failure we have a name for, in the middle of a body, is the disk's or a peer's: where it came up is known.
+            # A failure with a name is a disk's or a peer's: where in the code it came up says nothing.
             trace = not isinstance(error, VolumedError)
             _log.error("%s %s %s: %s", request.request_id.decode(), request.method, request.path, error, exc_info=trace)
             if exchange.head_sent:
