@@ -344,9 +344,10 @@ class Connection(asyncio.Protocol):
             return
         if not exchange.keep_alive:
             self._closing = True
+            self._queue.clear()
         if self._receiving is exchange:
             exchange.body.drop()
-        if not self._queue or not exchange.keep_alive:
+        if not self._queue:
             self._settle()
         else:
             self._advance()
