@@ -58,6 +58,7 @@ def build_node_config(
         idle_timeout_s=float(max(0, line.number("idleTimeout"))),
         pre_stop_s=float(max(0, line.number("preStopSeconds"))),
         file_size_limit_bytes=line.number("fileSizeLimitMB") * _MIB,
+        images_upright=line.boolean("images.fix.orientation"),
         read_mode=line.text("readMode"),
         read_buffer_bytes=max(1, line.number("readBufferSizeMB")) * _MIB,
         upload_limit_bytes=max(0, line.number("concurrentUploadLimitMB")) * _MIB,

@@ -39,6 +39,10 @@ class CommandLine:
         assert isinstance(value, int)
         return value
 
+    def boolean(self, name: str) -> bool:
+        """Value of a flag that is on or off."""
+        return bool(self.values[name])
+
     def seconds(self, name: str) -> float:
         """Value of a duration flag."""
         value = self.values[name]

@@ -56,7 +56,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("hasSlowRead", "bool", True, "slow readers of large objects block nobody (always so here)", NODE, _INERT),
     Flag("id", "string", "", "id of this node; empty = ip:port"),
     Flag("idleTimeout", "int", 30, "seconds after which an idle connection is closed, 0 = never"),
-    Flag("images.fix.orientation", "bool", False, "turn JPEG images upright when uploaded", NODE, _INERT),
+    Flag("images.fix.orientation", "bool", False, "turn JPEG images upright when uploaded"),
     Flag("index", "string", "memory", "kind of needle map (one kind here: LMDB)", NODE, _INERT),
     Flag("index.leveldbTimeout", "int64", 0, "hours until an unused index is unloaded", NODE, _INERT),
     Flag(

@@ -73,6 +73,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = 30.0
     pre_stop_s: float = 10.0
     file_size_limit_bytes: int = 256 << 20
+    images_upright: bool = False
+    """Turn JPEG images upright when they are uploaded."""
     read_mode: str = "proxy"
     read_buffer_bytes: int = 4 << 20
     upload_limit_bytes: int = 0

@@ -35,6 +35,7 @@ from volumed.http.body import SLAB_HEAD_ROOM, BodySource, BodyTooLarge, Received
 from volumed.http.compression import DecompressedTooLarge
 from volumed.http.message import Request, Response
 from volumed.http.node import Link, Node, own_address
+from volumed.http.orientation import turn_upright
 from volumed.http.paths import parse_read_path, parse_write_path
 from volumed.http.query import parse_query
 from volumed.http.replicas import ReplicaError, find_replicas, write_to_replicas
@@ -97,6 +98,8 @@ async def handle_write(request: Request, body: BodySource, node: Node) -> Respon
         return error_response(400, error.text, pretty=pretty)
     try:
         upload = await _parse(request, form, received.data, limit)
+        if node.config.images_upright:
+            await turn_upright(node.images, upload)
         target = parse_target(request, form, upload, volume_id)
     except ClientError as error:
         received.release()

@@ -19,6 +19,7 @@ from volumed.http.handlers_write import UploadTarget, pack_upload, parse_target,
 from volumed.http.head import cors_headers
 from volumed.http.needle_source import needle_at_hand
 from volumed.http.node import Node
+from volumed.http.orientation import may_need_turning
 from volumed.http.paths import parse_read_path
 from volumed.http.read_decision import is_plain_get, plain_get_head
 from volumed.http.responses import error_response
@@ -36,6 +37,7 @@ class NeedleLane:
         self._node = node
         self._server = server
         self._size_limit_bytes = node.config.file_size_limit_bytes
+        self._turns_images = node.config.images_upright
 
     def try_answer(self, exchange: Exchange) -> bool:
         """Answer the request now, or when the worker has; False: the handlers must."""
@@ -85,6 +87,8 @@ class NeedleLane:
         upload = parse_upload(
             request, form, body, now_s=int(time.time()), size_limit_bytes=self._size_limit_bytes
         )
+        if self._turns_images and may_need_turning(upload):
+            return False
         target = parse_target(request, form, upload, volume_id)
         parts = pack_upload(target, handle.record, node.pool, None)
         node.link(handle.disk_id).store(
