@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 
 from supervisor.notify import Notifier
 from supervisor.runtime_dir import RuntimeDir
+from supervisor.security import SecurityKeeper
 from supervisor.sockets import NodeSockets, PortUnavailable
 from supervisor.supervisor import EXIT_FATAL, PROGRAMS, Programs, Supervisor
 from volumed.config.build import build_node_config
@@ -15,7 +17,7 @@ from volumed.config.disks import ConfigError
 from volumed.config.flags import CommandLine
 from volumed.errors import VolumedError
 from volumed.logs import configure_logging
-from volumed.security.settings import read_security, write_security
+from volumed.security.settings import read_security
 
 __all__ = ["run_node"]
 
@@ -27,12 +29,13 @@ def run_node(line: CommandLine, programs: Programs = PROGRAMS) -> int:
     configure_logging("supervisor", line.number("v"))
     runtime_dir = RuntimeDir(os.environ)
     try:
-        security = read_security(line, os.environ)
-        config = build_node_config(line, runtime_dir.path, os.environ, security)
-        write_security(security, runtime_dir.path)
+        read = partial(read_security, line, os.environ)
+        settings = read()
+        config = build_node_config(line, runtime_dir.path, os.environ, settings)
+        security = SecurityKeeper(settings, read, runtime_dir.path)
         for name in line.ineffective():
             _log.warning("-%s has no effect in this build", name)
-        return Supervisor(config, NodeSockets(config), Notifier(), programs).run()
+        return Supervisor(config, security, NodeSockets(config), Notifier(), programs).run()
     except (ConfigError, PortUnavailable, VolumedError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FATAL

@@ -29,6 +29,7 @@ from supervisor.notify import Notifier
 from supervisor.processes import ProcessTable, describe_exit
 from supervisor.read_history import ReadHistory
 from supervisor.requests import Cluster, Requests
+from supervisor.security import SecurityKeeper
 from supervisor.shutdown import stop_all
 from supervisor.sockets import NodeSockets
 from supervisor.standalone import IdStore, Standalone
@@ -70,9 +71,15 @@ class Supervisor:
     """One run of the node, from taken ports to the exit status."""
 
     def __init__(
-        self, config: NodeConfig, sockets: NodeSockets, notifier: Notifier, programs: Programs = PROGRAMS
+        self,
+        config: NodeConfig,
+        security: SecurityKeeper,
+        sockets: NodeSockets,
+        notifier: Notifier,
+        programs: Programs = PROGRAMS,
     ) -> None:
         self._config = config
+        self._security = security
         self._sockets = sockets
         self._notifier = notifier
         self._started_at_s = time.time()
@@ -85,6 +92,7 @@ class Supervisor:
         )
         node_json = write_node_config(config)
         self._file_jobs = Jobs(self._loop, "state", threads=1)
+        self._security_jobs = Jobs(self._loop, "security", threads=1)
         self._cluster_jobs = Jobs(self._loop, "cluster", threads=_CLUSTER_THREADS)
         self._cluster: Membership
         requests = Requests(self, self._node, self._state, self._file_jobs, self._join_cluster())
@@ -301,7 +309,7 @@ class Supervisor:
         if self._stopping:
             return
         _log.info("reloading")
-        self._http.signal(signal.SIGHUP)
+        self._security.reload(self._security_jobs, self._table.security_changed)
         for disk in self._node.disks:
             if disk.behaviour.serves:
                 self._rescan(self._config.worker_endpoint(disk.config.disk_id, disk.epoch))

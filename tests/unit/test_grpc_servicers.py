@@ -16,6 +16,8 @@ from volumed.errors import NoFreeSpace, VolumedError, VolumeExists, VolumeNotEmp
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.server import SERVICE, create_server, served_methods
 from volumed.nodetable import DiskState, NodeTable, create_node_table
+from volumed.security.access import AccessView
+from volumed.security.settings import SecuritySettings, write_security
 from volumed.wire import volume_server_pb2 as pb
 
 Answer = Callable[[Any], Any]
@@ -229,7 +231,8 @@ def test_absent_state_changes_nothing(script, methods) -> None:
 
 @pytest.fixture
 def channel(script: ScriptedNode, table: NodeTable, tmp_path: Path) -> Iterator[grpc.Channel]:
-    server = create_server(make_node(script, table, tmp_path))
+    write_security(SecuritySettings(), str(tmp_path))
+    server = create_server(make_node(script, table, tmp_path), AccessView(table, str(tmp_path)))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -31,6 +31,7 @@ def main() -> int:
     from volumed.grpc.node import GrpcNode
     from volumed.grpc.server import create_server
     from volumed.nodetable import NodeTable
+    from volumed.security.access import AccessView
     from volumed.storage.view import NodeView
 
     config = load_node_config(sys.argv[1])
@@ -41,7 +42,8 @@ def main() -> int:
 
     table = NodeTable(config.node_table_path())
     caller = Caller()
-    server = create_server(GrpcNode(config, table, caller, NodeView(config, table)))
+    node = GrpcNode(config, table, caller, NodeView(config, table))
+    server = create_server(node, AccessView(table, config.runtime_dir))
     if not os.read(int(os.environ["VOLUMED_GO_FD"]), 1):
         return 0
     address = join_host_port(config.bind_ip, config.grpc_port)

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from concurrent import futures
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -15,12 +16,14 @@ from grpc_reflection.v1alpha import reflection
 
 from volumed.errors import VolumedError
 from volumed.grpc import texts
+from volumed.grpc.admin_gate import AdminGate
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import PROFILES
 from volumed.grpc.servicers.deletes import DeletesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
 from volumed.grpc.servicers.marks import MarksServicer
 from volumed.grpc.servicers.status import StatusServicer
+from volumed.security.access import AccessView
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["SERVICE", "create_server", "served_methods"]
@@ -78,10 +81,11 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
 class _VolumeServerHandler(grpc.GenericRpcHandler):
     """Routes a call by its path; speaks the reference's texts for what does not exist."""
 
-    def __init__(self, behaviours: dict[str, Behaviour]) -> None:
-        self._handlers = {name: _unary_handler(name, behaviour) for name, behaviour in behaviours.items()}
+    def __init__(self, behaviours: dict[str, Behaviour], gate: AdminGate) -> None:
+        self._handlers = {name: _unary_handler(name, behaviour, gate) for name, behaviour in behaviours.items()}
         for method in _SERVICE_DESCRIPTOR.methods:
-            self._handlers.setdefault(method.name, _refusal(texts.not_implemented(method.name)))
+            refusal = _refusal(texts.not_implemented(method.name), partial(gate.check, method.name))
+            self._handlers.setdefault(method.name, refusal)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler:
         service, _, method = handler_call_details.method.lstrip("/").rpartition("/")
@@ -90,13 +94,14 @@ class _VolumeServerHandler(grpc.GenericRpcHandler):
         return self._handlers.get(method) or _refusal(texts.unknown_method(method, service))
 
 
-def _unary_handler(name: str, behaviour: Behaviour) -> _Handler:
+def _unary_handler(name: str, behaviour: Behaviour, gate: AdminGate) -> _Handler:
     method = _SERVICE_DESCRIPTOR.methods_by_name[name]
     request_class = message_factory.GetMessageClass(method.input_type)
 
     def handle(request: Message, context: grpc.ServicerContext) -> Message:
         request_id = dict(context.invocation_metadata()).get("x-amz-request-id") or str(uuid.uuid4())
         context.set_trailing_metadata((("x-amz-request-id", request_id),))
+        gate.check(name, context)
         try:
             return behaviour(request)
         except VolumedError as error:
@@ -115,10 +120,12 @@ def _unary_handler(name: str, behaviour: Behaviour) -> _Handler:
     )
 
 
-def _refusal(text: str) -> _Handler:
-    """A handler of any arity that ends with UNIMPLEMENTED and the text."""
+def _refusal(text: str, check: Callable[[grpc.ServicerContext], None] | None = None) -> _Handler:
+    """A handler of any arity that ends with UNIMPLEMENTED and the text, unless ``check`` ends it before."""
 
     def refuse(_requests: object, context: grpc.ServicerContext) -> None:
+        if check is not None:
+            check(context)
         context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
@@ -131,9 +138,9 @@ def _status(code: int) -> grpc.StatusCode:
     return _STATUS_BY_NUMBER[int(code)]
 
 
-def create_server(node: GrpcNode) -> grpc.Server:
+def create_server(node: GrpcNode, access: AccessView) -> grpc.Server:
     """A server with the service and reflection, not bound to a port yet."""
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"), options=_OPTIONS)
     reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
-    server.add_generic_rpc_handlers((_VolumeServerHandler(served_methods(node)),))
+    server.add_generic_rpc_handlers((_VolumeServerHandler(served_methods(node), AdminGate(access)),))
     return server

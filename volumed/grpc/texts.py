@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = [
     "maintenance",
+    "no_peer_info",
     "no_such_volume_id",
+    "not_authorized",
     "not_implemented",
     "unknown_method",
     "unknown_service",
@@ -14,6 +16,16 @@ __all__ = [
 def maintenance(node_id: str) -> str:
     """Section 3, general order."""
     return f"volume server {node_id} is in maintenance mode"
+
+
+def not_authorized(address: str) -> str:
+    """Section 7.4."""
+    return f"not authorized: {address}"
+
+
+def no_peer_info() -> str:
+    """Section 7.4."""
+    return "no peer info"
 
 
 def unknown_method(method: str, service: str) -> str:
