@@ -130,6 +130,16 @@ class TestClosing:
 
         run(test)
 
+    def test_nothing_behind_a_refused_request_is_answered(self) -> None:
+        async def test() -> None:
+            client = Client()
+            client.send(get(b"/1") + get(b"/%zz") + get(b"/slow") + get(b"/3"))
+            await client.settle()
+            assert client.statuses() == [200, 400]
+            assert client.transport.half_closed
+
+        run(test)
+
     def test_nothing_is_read_behind_the_last_request(self) -> None:
         async def test() -> None:
             client = Client()

@@ -397,7 +397,7 @@ class Connection(asyncio.Protocol):
 
     def _send_refusal(self, text: bytes) -> None:
         self.write(encode_refusal(text))
-        self._queue.popleft()
+        self._queue.clear()
         self._closing = True
         self._linger()
 
