@@ -31,6 +31,8 @@ from volumed.http.body import BytesBody
 from volumed.http.message import Request, Response
 from volumed.http.peer import PeerError
 from volumed.http.store_handlers import handle_store
+from volumed.metrics.front import FrontMetrics
+from volumed.metrics.page import MetricsPage
 from volumed.security.access import Access
 from volumed.storage.map_records import NO_FLAGS, VolumeRecord
 from volumed.storage.read_payload import pack_payload
@@ -89,6 +91,7 @@ class FakeNode:
         self.locations: list[Location] | VolumedError = []
         self.sent: list[tuple[str, str, bytes, dict[bytes, bytes], bytes]] = []
         self.answers: dict[str, FakeAnswer | PeerError] = {}
+        self.metrics = FrontMetrics(MetricsPage(f"{pool.path}.metrics"))
 
     @staticmethod
     def new_record(generation: int, placement: int = 0, ttl: int = 0) -> VolumeRecord:

@@ -11,12 +11,21 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["BODY_POOL_PREFIX", "DiskConfig", "FreeSpaceLimit", "NodeConfig", "load_node_config", "write_node_config"]
+__all__ = [
+    "BODY_POOL_PREFIX",
+    "METRICS_PREFIX",
+    "DiskConfig",
+    "FreeSpaceLimit",
+    "NodeConfig",
+    "load_node_config",
+    "write_node_config",
+]
 
 SUPERVISOR_SOCKET = "supervisor.sock"
 NODE_TABLE_FILE = "node.table"
 NODE_CONFIG_FILE = "node.json"
 BODY_POOL_PREFIX = "bodies-"
+METRICS_PREFIX = "metrics-"
 
 
 class FreeSpaceLimit(msgspec.Struct, frozen=True):
@@ -102,6 +111,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     def body_pool_path(self, pid: int) -> str:
         """Path of the body pool of the HTTP front with that process id (``volumed.bus.bodypool``)."""
         return self.runtime_path(f"{BODY_POOL_PREFIX}{pid}")
+
+    def metrics_path(self, owner: str) -> str:
+        """Path of a process's metrics page (``volumed.metrics.page``); ``owner`` like ``http-0`` or ``disk-0``."""
+        return self.runtime_path(METRICS_PREFIX + owner)
 
     def node_table_path(self) -> str:
         """Path of the shared node table (``volumed.nodetable``)."""

@@ -55,6 +55,7 @@ class Exchange:
         "public",
         "request",
         "started",
+        "status",
         "streamed",
         "task",
     )
@@ -74,6 +75,8 @@ class Exchange:
         self.identified = True
         """Whether a page answers with `Server` and request id."""
         self.started = False
+        self.status = 0
+        """Of the answer; 0 until its head is decided."""
         self.streamed = False
         """The body is long: it is handled while it arrives."""
         self.canned: Response | bytes | None = None
@@ -156,6 +159,7 @@ class Exchange:
         """The head with what the connection decides: framing, and whether it stays open."""
         if self.keep_alive and not self.can_stay_open:
             self.keep_alive = False
+        self.status = response.status
         http10 = self.request.http_version == "1.0"
         if self.request.method == "HEAD" and response.status >= 300 and not response.content_length:
             # COMPAT: the reference tells a length with HEAD only when it knows the file's.

@@ -11,6 +11,7 @@ from volumed.bus.supervisor_link import SupervisorLink
 from volumed.config.node import NodeConfig
 from volumed.http.peer import PeerClient
 from volumed.images.service import ImageService
+from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import NodeTable
 from volumed.security.access import Access, AccessView
 from volumed.storage.view import NodeView
@@ -21,8 +22,11 @@ __all__ = ["FrontNode"]
 class FrontNode:
     """Opened after the fork, on the front's loop. Implements `volumed.http.node.Node`."""
 
-    def __init__(self, config: NodeConfig, table: NodeTable, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, config: NodeConfig, table: NodeTable, loop: asyncio.AbstractEventLoop, metrics: FrontMetrics
+    ) -> None:
         self.config = config
+        self.metrics = metrics
         self.view = NodeView(config, table)
         self.pool = BodyPool(config.body_pool_path(os.getpid()))
         self.supervisor = SupervisorLink(loop, config)

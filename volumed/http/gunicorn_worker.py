@@ -17,6 +17,8 @@ from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
 from volumed.config.node import NodeConfig
 from volumed.http.server import FrontServer
+from volumed.metrics.front import FrontMetrics
+from volumed.metrics.page import MetricsPage
 from volumed.nodetable import NodeTable
 from volumed.processes import set_title, use_batch_scheduling
 
@@ -66,7 +68,8 @@ class FrontWorker(Worker):  # type: ignore[misc]
         table = NodeTable(config.node_table_path())
         row = table.fronts[self.slot]
         row.claim(os.getpid())
-        server = FrontServer(config, table, row, loop)
+        metrics = FrontMetrics(MetricsPage(config.metrics_path(f"http-{self.slot}")))
+        server = FrontServer(config, table, row, loop, metrics)
         for listener, public in zip(self.sockets, (False, True), strict=False):
             server.listen(listener.sock, public=public)
         beat = loop.create_task(self._beat(stop))

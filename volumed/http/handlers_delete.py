@@ -54,6 +54,7 @@ async def handle_delete(request: Request, node: Node) -> Response:
         stored = await find_needle(node, _volume_id(path.vid_text), key)
     except RetryError as error:
         # A disk that does not serve now: 404 would say that the object is gone.
+        node.metrics.write_failed()
         return error_response(500, f"Deletion Failed: {error.text}", pretty=pretty)
     except VolumedError:
         return json_response(404, {"size": 0}, pretty=pretty)
@@ -63,6 +64,7 @@ async def handle_delete(request: Request, node: Node) -> Response:
     try:
         size = await finish_anyway(_delete(node, request, query, stored))
     except VolumedError as error:
+        node.metrics.write_failed()
         return error_response(500, error.text, pretty=pretty)
     return json_response(202, {"size": size}, pretty=pretty)
 
@@ -89,8 +91,9 @@ async def _delete(node: Node, request: Request, query: Form, stored: StoredNeedl
             record = None if handle is None else handle.record
             targets = await find_replicas(node, stored.volume_id, record, for_delete=True)
         await _delete_here(node, stored)
-        if targets:
-            await delete_on_replicas(node, targets, request)
+        with node.metrics.replication("delete", len(targets)):
+            if targets:
+                await delete_on_replicas(node, targets, request)
     except VolumedError as error:
         raise ClientError(f"Deletion Failed: {error.text}") from None
     return size

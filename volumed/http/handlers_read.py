@@ -38,6 +38,7 @@ from volumed.http.read_decision import (
 )
 from volumed.http.responses import empty_response, error_response, plain_text_error, redirect_response
 from volumed.images.service import ImagesBusy
+from volumed.metrics.front import HandlerEvent
 
 __all__ = ["handle_read"]
 
@@ -71,7 +72,7 @@ async def handle_read(request: Request, node: Node) -> Response:
         stored = await find_needle(node, volume_id, key, read_deleted=query.get("readDeleted") == "true")
         # COMPAT: of an empty needle the reference reads no record, so that any cookie fits.
         if stored.needle.size and stored.needle.cookie != cookie:
-            return empty_response(404)
+            return _missing(node)
         return await _answer(request, node, query, path, stored)
     except VolumeNotFound:
         return await _answer_from_elsewhere(request, node, query, path, volume_id)
@@ -79,16 +80,34 @@ async def handle_read(request: Request, node: Node) -> Response:
         _log.warning("%s %s: %s", request.request_id.decode(), request.path, error.text, extra={"volume": volume_id})
         response = await _answer_from_elsewhere(request, node, query, path, volume_id)
         # The object may be on the disk that does not serve: 404 would say that it is gone.
-        return empty_response(500) if response.status == 404 else response
-    except (NeedleNotFound, NeedleDeleted):
-        return empty_response(404)
+        return _broken(node) if response.status == 404 else response
+    except NeedleNotFound:
+        return _unknown(node)
+    except NeedleDeleted:
+        return _missing(node)
     except DecompressedTooLarge:
         return empty_response(413)
     except ImagesBusy:
         return empty_response(503)
     except VolumedError as error:
         _log.error("%s %s: %s", request.request_id.decode(), request.path, error.text, extra={"volume": volume_id})
-        return empty_response(500)
+        return _broken(node)
+
+
+def _missing(node: Node) -> Response:
+    node.metrics.read_failed(HandlerEvent.NOT_FOUND)
+    return empty_response(404)
+
+
+def _unknown(node: Node) -> Response:
+    """Missing, and nothing says that it was ever there."""
+    node.metrics.invalid_needle()
+    return _missing(node)
+
+
+def _broken(node: Node) -> Response:
+    node.metrics.read_failed(HandlerEvent.INTERNAL)
+    return empty_response(500)
 
 
 async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, stored: StoredNeedle) -> Response:
@@ -192,13 +211,14 @@ async def _answer_from_elsewhere(
 ) -> Response:
     # DEVIATE: the reference does not look at `proxied` here; two servers with stale tables ask each other for ever.
     if node.config.read_mode == "local" or query.get("proxied") == "true":
-        return empty_response(404)
+        return _unknown(node)
     location = await _choose_location(node, volume_id)
     if location is None:
-        return empty_response(404)
+        return _unknown(node)
     if node.config.read_mode == "proxy":
         return await _proxy(request, node, query, location)
     collection = f"collection={quote_plus(go_bytes(query['collection']))}&" if query.get("collection") else ""
+    node.metrics.happened(HandlerEvent.READ_REDIRECT)
     target = f"http://{location.url}/{path.vid_text},{path.fid_text}?{collection}proxied=true"
     return redirect_response(request, 301, go_bytes(target))
 
@@ -212,20 +232,25 @@ async def _choose_location(node: Node, volume_id: int) -> Location | None:
         return None
     own = own_address(node.config)
     others: list[Location] = [location for location in found.locations if own not in location.url]
-    return random.choice(others) if others else None
+    if not others:
+        node.metrics.happened(HandlerEvent.READ_PROXY_NOWHERE)
+        return None
+    return random.choice(others)
 
 
 async def _proxy(request: Request, node: Node, query: Form, location: Location) -> Response:
     pairs = sorted({**query, "proxied": "true"}.items())
     encoded = "&".join(f"{quote_plus(go_bytes(name))}={quote_plus(go_bytes(value))}" for name, value in pairs)
     headers = [(name, value) for name, value in request.raw_headers if name.lower() not in _NOT_FORWARDED]
+    node.metrics.happened(HandlerEvent.READ_PROXY)
     try:
         answer = await node.peers.request(
             "GET", location.url, request.raw_path + b"?" + encoded.encode(), headers
         )
     except PeerError as error:
         _log.error("read of %s from %s: %s", request.path, location.url, error.text)
-        return empty_response(500)
+        node.metrics.happened(HandlerEvent.READ_PROXY_FAILED)
+        return _broken(node)
     relayed: Headers = [(name, value) for name, value in answer.headers if name.lower() not in _NOT_RELAYED]
     response = Response(answer.status, relayed, content_length=answer.content_length)
     if request.method == "HEAD" or answer.content_length == 0:

@@ -90,12 +90,12 @@ async def handle_write(request: Request, body: BodySource, node: Node) -> Respon
     except WrongToken as error:
         return error_response(401, error.text, pretty=pretty)
     except BodyTooLarge:
-        return error_response(400, SizeLimitExceeded.file(limit).text, pretty=pretty)
+        return _failed(node, 400, SizeLimitExceeded.file(limit).text, pretty=pretty)
     except RetryError as error:
         await body.discard()
-        return error_response(500, error.text, pretty=pretty)
+        return _failed(node, 500, error.text, pretty=pretty)
     except ClientError as error:
-        return error_response(400, error.text, pretty=pretty)
+        return _failed(node, 400, error.text, pretty=pretty)
     try:
         upload = await _parse(request, form, received.data, limit)
         if node.config.images_upright:
@@ -103,11 +103,16 @@ async def handle_write(request: Request, body: BodySource, node: Node) -> Respon
         target = parse_target(request, form, upload, volume_id)
     except ClientError as error:
         received.release()
-        return error_response(413 if isinstance(error, DecompressedTooLarge) else 400, error.text, pretty=pretty)
+        return _failed(node, 413 if isinstance(error, DecompressedTooLarge) else 400, error.text, pretty=pretty)
     except BaseException:
         received.release()
         raise
     return await finish_anyway(_store(node, target, received))
+
+
+def _failed(node: Node, status: int, text: str, *, pretty: bool) -> Response:
+    node.metrics.write_failed()
+    return error_response(status, text, pretty=pretty)
 
 
 def parse_target(request: Request, form: UploadForm, upload: ParsedUpload, volume_id: int) -> UploadTarget:
@@ -197,14 +202,16 @@ async def _store(node: Node, target: UploadTarget, received: ReceivedBody) -> Re
             targets = await find_replicas(node, target.volume_id, record)
         result = StoreResult(StoreOutcome.STORED, 0)
         if handle is not None:
-            result = await _store_here(node, target, received.slab)
+            with node.metrics.local_write():
+                result = await _store_here(node, target, received.slab)
         elif not targets:
             raise VolumeNotFound.on_server(target.volume_id, own_address(node.config))
-        if targets:
-            await _replicate(node, target, targets)
+        with node.metrics.replication("write", len(targets)):
+            if targets:
+                await _replicate(node, target, targets)
         return upload_response(target, result)
     except VolumedError as error:
-        return error_response(500, error.text, pretty=pretty)
+        return _failed(node, 500, error.text, pretty=pretty)
     finally:
         received.release()
 

@@ -24,6 +24,7 @@ from volumed.http.paths import parse_read_path
 from volumed.http.read_decision import is_plain_get, plain_get_head
 from volumed.http.responses import error_response
 from volumed.http.upload import parse_upload, parse_upload_form
+from volumed.metrics.front import WRITE_TO_LOCAL_DISK, HandlerEvent
 
 __all__ = ["NeedleLane"]
 
@@ -35,6 +36,7 @@ class NeedleLane:
 
     def __init__(self, node: Node, server: bytes) -> None:
         self._node = node
+        self._metrics = node.metrics
         self._server = server
         self._size_limit_bytes = node.config.file_size_limit_bytes
         self._turns_images = node.config.images_upright
@@ -54,7 +56,7 @@ class NeedleLane:
         return False
 
     def _read(self, exchange: Exchange) -> bool:
-        request = exchange.request
+        request, began_s = exchange.request, time.perf_counter()
         if not is_plain_get(request) or not exchange.keep_alive or request.http_version != "1.1":
             return False
         check_read(request, self._node.access)
@@ -69,10 +71,11 @@ class NeedleLane:
         if head is None or not exchange.body.complete:
             return False
         exchange.reply_raw(head, memoryview(needle.data))
+        self._metrics.answered("GET", 200, began_s, public=exchange.public)
         return True
 
     def _write(self, exchange: Exchange) -> bool:
-        request, node = exchange.request, self._node
+        request, node, began_s = exchange.request, self._node, time.perf_counter()
         check_write(request, node.access)
         if not is_listed(request, node.access) or exchange.body.received >= SHARED_BODY_BYTES_MIN:
             return False
@@ -92,20 +95,29 @@ class NeedleLane:
         target = parse_target(request, form, upload, volume_id)
         parts = pack_upload(target, handle.record, node.pool, None)
         node.link(handle.disk_id).store(
-            parts.operation, lambda result: self._stored(exchange, target, result), parts.slab
+            parts.operation, lambda result: self._stored(exchange, target, began_s, result), parts.slab
         )
+        self._metrics.request_began(request.method)
+        self._metrics.step_began(WRITE_TO_LOCAL_DISK)
         if parts.slab is not None:
             parts.slab.release()
         return True
 
-    def _stored(self, exchange: Exchange, target: UploadTarget, result: StoreResult) -> None:
+    def _stored(self, exchange: Exchange, target: UploadTarget, began_s: float, result: StoreResult) -> None:
+        method, metrics = exchange.request.method, self._metrics
+        metrics.step_over(WRITE_TO_LOCAL_DISK, began_s)
+        metrics.request_over(method)
         if isinstance(result.error, StaleGeneration):
             exchange.run_handler()
             return
         if result.outcome == StoreOutcome.ERROR:
             text = "" if result.error is None else result.error.text
             response = error_response(500, f"failed to write to local disk: {text}", pretty=target.form.pretty)
+            metrics.happened(HandlerEvent.LOCAL_WRITE_FAILED)
+            metrics.write_failed()
         else:
             response = upload_response(target, result)
+            metrics.replicates_to(0)
         response.headers += cors_headers(exchange.request)
         exchange.reply(response)
+        metrics.answered(method, response.status, began_s, public=False)

@@ -131,7 +131,11 @@ async def find_needle(node: Node, volume_id: int, key: int, *, read_deleted: boo
     Raises `VolumeNotFound` when the volume is not here, `NeedleNotFound` also for one whose TTL has passed,
     `NeedleDeleted`, `CorruptNeedle`, and what the worker or the way to it raises.
     """
-    stored = await _find(node, volume_id, key, read_deleted)
+    try:
+        stored = await _find(node, volume_id, key, read_deleted)
+    except CorruptNeedle as error:
+        node.metrics.corrupt_needle(error.kind)
+        raise
     if stored.needle.is_expired(time.time_ns()):
         raise NeedleNotFound
     return stored

@@ -13,6 +13,7 @@ from volumed.config.address import join_host_port
 from volumed.config.node import NodeConfig
 from volumed.http.peer import PeerClient
 from volumed.images.service import ImageService
+from volumed.metrics.front import FrontMetrics
 from volumed.security.access import Access
 from volumed.storage.view import ReadNow, VolumeHandle
 
@@ -77,6 +78,9 @@ class Node(Protocol):
 
     @property
     def peers(self) -> PeerClient: ...
+
+    @property
+    def metrics(self) -> FrontMetrics: ...
 
     @property
     def images(self) -> ImageService: ...

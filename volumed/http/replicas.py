@@ -129,14 +129,17 @@ async def _write_one(
         answer = await node.peers.request("POST", address, target, headers, form.body)
         content = await answer.read(_ANSWER_BYTES_MAX)
     except PeerError as error:
+        node.metrics.upload_failed(0)
         raise PeerError(f"upload {name} {len(needle.data)} bytes to {url}: {error.text}") from None
     if answer.status == 204:
         return
     try:
         result = msgspec.json.decode(content, type=_PeerAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        node.metrics.upload_failed(answer.status)
         raise ReplicaError(f"unmarshal {url}: {error}") from None
     if result.error:
+        node.metrics.upload_failed(answer.status)
         raise ReplicaError(f"unmarshalled error {url}: {result.error}")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from time import perf_counter
 
 from volumed.bus.bodypool import BodyPool
 from volumed.config.node import NodeConfig
@@ -23,6 +25,7 @@ from volumed.http.lane import NeedleLane
 from volumed.http.node import Node
 from volumed.http.routes import is_page
 from volumed.http.store_handlers import handle_store
+from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import FrontRow, NodeTable
 
 __all__ = ["FrontServer", "NodeHandler"]
@@ -32,6 +35,9 @@ _ADMIN_STOP_S = 30.0
 _PUBLIC_STOP_S = 300.0
 _SWEEPS_PER_TIMEOUT = 4
 _CONNECTIONS_MAX = 16_384
+_FAILED = 500
+"""What the connection answers when a handler failed."""
+_CLIENT_GONE = 499
 
 
 class NodeHandler:
@@ -47,12 +53,35 @@ class NodeHandler:
 
     async def answer(self, exchange: Exchange) -> None:
         request = exchange.request
-        if self._lane is None or is_page(request.path, self._node.config, public=exchange.public):
+        if is_page(request.path, self._node.config, public=exchange.public):
             await run_application(self._app, exchange)
-        else:
-            await exchange.send(
-                await handle_store(request, exchange.body, self._node, public=exchange.public)
-            )
+            return
+        with _counted(exchange, self._node.metrics):
+            if self._lane is None:
+                await run_application(self._app, exchange)
+            else:
+                await exchange.send(
+                    await handle_store(request, exchange.body, self._node, public=exchange.public)
+                )
+
+
+@contextmanager
+def _counted(exchange: Exchange, metrics: FrontMetrics) -> Iterator[None]:
+    """Count a request of the store handlers, whatever becomes of it."""
+    method, public = exchange.request.method, exchange.public
+    began_s = perf_counter()
+    unanswered = _FAILED
+    if not public:
+        metrics.request_began(method)
+    try:
+        yield
+    except asyncio.CancelledError:
+        unanswered = _CLIENT_GONE
+        raise
+    finally:
+        if not public:
+            metrics.request_over(method)
+        metrics.answered(method, exchange.status or unanswered, began_s, public=public)
 
 
 class FrontServer:
@@ -61,7 +90,12 @@ class FrontServer:
     handler: Handler
 
     def __init__(
-        self, config: NodeConfig, table: NodeTable, row: FrontRow, loop: asyncio.AbstractEventLoop
+        self,
+        config: NodeConfig,
+        table: NodeTable,
+        row: FrontRow,
+        loop: asyncio.AbstractEventLoop,
+        metrics: FrontMetrics,
     ) -> None:
         self.loop = loop
         self.clock: Callable[[], float] = loop.time
@@ -70,7 +104,7 @@ class FrontServer:
         self.stopping = False
         self._table = table
         self._row = row
-        self._node = FrontNode(config, table, loop)
+        self._node = FrontNode(config, table, loop, metrics)
         self.pool: BodyPool | None = self._node.pool
         self.handler = NodeHandler(self._node)
         self._connections: set[Connection] = set()
