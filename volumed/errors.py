@@ -457,6 +457,10 @@ class NoFreeSpace(DiskError):
         return cls("No more free space left")
 
     @classmethod
+    def for_upload(cls) -> NoFreeSpace:
+        return cls("no free space left for a large upload", Code.RESOURCE_EXHAUSTED)
+
+    @classmethod
     def for_compaction(
         cls, volume_id: int, need: int, volume: int, index: int, available: int
     ) -> NoFreeSpace:

@@ -27,22 +27,27 @@ class SharedBodies:
         except OSError as error:
             _log.error("cannot map the body pool %s: %s", path, error)
 
+    def view(self, identity: bytes, offset: int, length: int) -> memoryview:
+        """Bytes of a front's pool. Raises `FrameError`."""
+        pool = self._pools.get(identity)
+        if pool is None:
+            raise FrameError("a shared body came from a front whose pool is not known")
+        return pool.view(offset, length)
+
     def resolve(self, identity: bytes, operations: list[StoreOperation]) -> Sequence[StoreOperation]:
         """The operations with all bodies at hand. Raises `FrameError`."""
         for index, operation in enumerate(operations):
             if operation.kind == STORE_PUT_SHARED:
-                pool = self._pools.get(identity)
-                if pool is None:
-                    raise FrameError("a shared body came from a front whose pool is not known")
-                body = pool.view(operation.shared_at, operation.size)
+                body = self.view(identity, operation.shared_at, operation.size)
                 operations[index] = operation._replace(kind=STORE_PUT, body=body)
         return operations
 
-    def forget_gone(self) -> None:
-        """Unmap the pools whose files were removed: their fronts have ended."""
-        for identity, pool in list(self._pools.items()):
-            if not os.path.exists(pool.path):
-                self._pools.pop(identity).close()
+    def forget_gone(self) -> list[bytes]:
+        """Unmap the pools whose files were removed: their fronts have ended. Returns those."""
+        gone = [identity for identity, pool in self._pools.items() if not os.path.exists(pool.path)]
+        for identity in gone:
+            self._pools.pop(identity).close()
+        return gone
 
     def close(self) -> None:
         """Unmap all."""

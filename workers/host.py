@@ -53,11 +53,27 @@ class Shell(Protocol):
     def after_flush(self, action: Callable[[], None]) -> None:
         """Call ``action`` when the next flush has finished."""
 
+    def hold(self) -> None:
+        """From now on some shard is busy (`ShardHost.is_flushing` says which): hold operations on it back."""
+
+    def release(self, batch: StoreBatch, done: StoreDone) -> None:
+        """It is not any more. ``batch`` is what the host has applied to it meanwhile; ``done`` gets its results when
+        they may be told. Then come the operations that were held back."""
+
+    def shared(self, sender: bytes, offset: int, length: int) -> memoryview:
+        """Bytes of a front's body pool. Raises `FrameError`."""
+
     def in_background(
-        self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]
+        self,
+        work: Callable[[], T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+        *,
+        bulk: bool = False,
     ) -> None:
         """Run ``work`` on a task thread, then ``done`` with its result, or ``failed``, on the loop thread: so
-        whatever takes long prepares aside, and only the loop thread changes a shard."""
+        whatever takes long prepares aside, and only the loop thread changes a shard. ``bulk``: it moves much data
+        and has threads of its own."""
 
     def publish(self, event: WorkerEvent) -> None:
         """Tell the supervisor."""
@@ -86,6 +102,9 @@ class ShardHost(Protocol):
 
     def call(self, request: Any, reply: Reply) -> None:
         """Serve a call, now or later. Raises `VolumedError`."""
+
+    def forget(self, sender: bytes) -> None:
+        """A front is gone."""
 
     def take_event(self, event: SupervisorEvent) -> None:
         """Something the supervisor told."""

@@ -44,7 +44,7 @@ from volumed.bus.router import CallRouter
 from volumed.config.node import NodeConfig
 from volumed.errors import NodeError, VolumedError
 from workers.bodies import SharedBodies
-from workers.host import ShardHost, StoreDone
+from workers.host import ShardHost, StoreBatch, StoreDone
 from workers.stores import StoreScheduler
 from workers.threads import JobThreads
 
@@ -57,6 +57,7 @@ Payload = bytes | bytearray
 _TICK_S = 1.0
 _READERS = 4
 _TASK_THREADS = 2
+_BULK_THREADS = 4
 _FRAMES_PER_TURN_MAX = 1024
 _REPLY_BYTES_TARGET = 1 << 20
 _STOP_LIMIT_S = 10.0
@@ -86,6 +87,7 @@ class DiskLoop:
         self._finished: deque[tuple[bytes, tuple[int, int, Payload]]] = deque()
         self._readers = JobThreads("read", _READERS)
         self._tasks = JobThreads("task", _TASK_THREADS)
+        self._bulk = JobThreads("bulk", _BULK_THREADS)
         self._sync = JobThreads("sync")
         self._bodies = SharedBodies()
         self._events: msgspec.msgpack.Decoder[SupervisorEvent] = msgspec.msgpack.Decoder(SupervisorEvent)
@@ -102,8 +104,22 @@ class DiskLoop:
     def after_flush(self, action: Callable[[], None]) -> None:
         self._stores.after_flush(action)
 
+    def hold(self) -> None:
+        self._stores.hold()
+
+    def release(self, batch: StoreBatch, done: StoreDone) -> None:
+        self._stores.release(batch, done)
+
+    def shared(self, sender: bytes, offset: int, length: int) -> memoryview:
+        return self._bodies.view(sender, offset, length)
+
     def in_background(
-        self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]
+        self,
+        work: Callable[[], T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+        *,
+        bulk: bool = False,
     ) -> None:
         self._outside += 1
 
@@ -118,7 +134,7 @@ class DiskLoop:
                 outcome = functools.partial(failed, error)
             self.post(functools.partial(finish, outcome))
 
-        self._tasks.submit(job)
+        (self._bulk if bulk else self._tasks).submit(job)
 
     def publish(self, event: WorkerEvent) -> None:
         self._supervisor.send(pack_event(event), zmq.NOBLOCK)
@@ -158,8 +174,9 @@ class DiskLoop:
         self._bodies.close()
 
     def _tick(self) -> None:
-        self._bodies.forget_gone()
         try:
+            for sender in self._bodies.forget_gone():
+                self._host.forget(sender)
             self._host.tick()
         except Exception:
             _log.exception("periodic work failed")

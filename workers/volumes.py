@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from types import UnionType
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from volumed.bus.events import (
 )
 from volumed.bus.frames import FLAG_META_ONLY, READ_RANGE, ReadOperation
 from volumed.bus.router import Reply
+from volumed.bus.spool_calls import SpoolRequest
 from volumed.config.node import NodeConfig
 from volumed.errors import DiskError
 from volumed.formats.needle import record_length
@@ -30,6 +32,7 @@ from volumed.storage.map_records import VolumeFlag
 from volumed.storage.read_payload import pack_payload
 from workers.batch_delete import delete_needles
 from workers.host import Shell
+from workers.spools import Spools
 
 __all__ = ["VolumeHost"]
 
@@ -46,7 +49,7 @@ _NOW_BYTES_MAX = 1 << 20
 class VolumeHost:
     """All volumes of one disk."""
 
-    requests = calls.WorkerRequest
+    requests: UnionType = calls.WorkerRequest | SpoolRequest
 
     def __init__(self, disk: Disk, node: NodeConfig, epoch: int, shell: Shell) -> None:
         self._disk = disk
@@ -61,6 +64,8 @@ class VolumeHost:
         self.finish_flush = disk.finish_flush
         self.read = disk.read
         self.close = disk.close
+        self._spools = Spools(disk, shell)
+        self.forget = self._spools.forget
         self._handlers: dict[type[calls.Request], Callable[[Any], msgspec.Struct | None]] = {
             calls.AllocateVolume: self._allocate,
             calls.MountVolume: self._mount,
@@ -79,6 +84,8 @@ class VolumeHost:
         """Serve a call. One that closes a volume waits for the volume's flush, which could not be undone after."""
         if isinstance(request, calls.DeleteNeedles):
             delete_needles(self._disk, self._shell, request.needles, reply)
+        elif (spooling := self._spools.handlers.get(type(request))) is not None:
+            spooling(request, reply)
         elif self._closes_flushing(request):
             self._shell.after_flush(partial(self.call, request, reply))
         else:
@@ -160,6 +167,7 @@ class VolumeHost:
     def tick(self) -> None:
         """Expire, report, probe the free space."""
         self._ticks += 1
+        self._spools.tick()
         try:
             destroyed = self._disk.expire(self._options.volume_size_limit_bytes, int(time.time()))
             self._tell_changes(gone=destroyed)

@@ -36,6 +36,8 @@ from volumed.bus.frames import (
     pack_read,
     pack_read_batch,
     pack_store_batch,
+    parse_call,
+    parse_call_reply,
     parse_read_replies,
     parse_store_reply,
 )
@@ -107,6 +109,7 @@ class DiskLink:
         self._queue = StoreQueue()
         self._batch: _Batch | None = None
         self._unanswered: dict[int, list[Slab]] = {}
+        self._call_slabs: dict[int, Slab] = {}
         self._reads = ReadQueue(self._limits.reads_in_flight_max)
         self._calls = PendingCalls()
         self._flush_planned = False
@@ -137,10 +140,14 @@ class DiskLink:
         """Raw bytes of a `.dat` of that generation."""
         return self._read(READ_RANGE, 0, volume_id, generation, 0, offset, length)
 
-    def call(self, request: Request, timeout_s: float) -> asyncio.Future[Any]:
-        """The result of a call, of type ``type(request).Result``."""
+    def call(self, request: Request, timeout_s: float, slab: Slab | None = None) -> asyncio.Future[Any]:
+        """The result of a call, of type ``type(request).Result``. ``slab`` is memory that the worker reads for it; the
+        link takes a share and keeps it until the worker has answered, in time or not, or is gone."""
         channel = self._require_worker()
         future, frame = start_call(self._loop, self._calls, request, timeout_s, self._late(timeout_s))
+        if slab is not None:
+            slab.retain()
+            self._call_slabs[parse_call(memoryview(frame))[0]] = slab
         channel.send(frame)
         self._start_watch()
         return future
@@ -223,6 +230,8 @@ class DiskLink:
             if self._reads.waiting:
                 self._plan_flush()
         elif kind == CALL_REPLY:
+            if slab := self._call_slabs.pop(parse_call_reply(frame)[0], None):
+                slab.release()
             self._calls.answer(frame)
 
     def _on_store_reply(self, number: int, results: list[StoreResult]) -> None:
@@ -290,6 +299,9 @@ class DiskLink:
         for slabs in unanswered.values():
             for slab in slabs:
                 slab.release()
+        call_slabs, self._call_slabs = self._call_slabs, {}
+        for slab in call_slabs.values():
+            slab.release()
         self._calls.fail_all(error)
         self._reads.fail_in_flight(error)
         for item in batch.items if batch else ():
@@ -298,6 +310,7 @@ class DiskLink:
     def _keep_bodies(self) -> None:
         """The worker may be about to write them: they stay as they are as long as this process."""
         self._unanswered.clear()
+        self._call_slabs.clear()
         for item in self._batch.items if self._batch else ():
             if item.slab is not None:
                 item.slab.retain()

@@ -32,6 +32,11 @@ class Reply:
         self._identity = identity
         self._call_id = call_id
 
+    @property
+    def sender(self) -> bytes:
+        """Who made the call."""
+        return self._identity
+
     def result(self, value: msgspec.Struct | None = None) -> None:
         """The call succeeded; None answers a call that only succeeds or fails."""
         self._answer(STATUS_OK, msgspec.msgpack.encode(Empty() if value is None else value))

@@ -29,14 +29,11 @@ from volumed.errors import (
     SizeLimitExceeded,
     VolumedError,
 )
-from volumed.formats.checksum import crc32c, matches
+from volumed.formats.checksum import crc32c
 from volumed.formats.idx import DELETED, MAX_VOLUME_SIZE, pack_row
 from volumed.formats.needle import (
-    HEADER_LENGTH,
-    PAGED_HEAD_LENGTH,
     Buffer,
     decode_body,
-    decode_header,
     decode_record,
     encode_footer,
     encode_header,
@@ -46,15 +43,18 @@ from volumed.formats.needle import (
 from volumed.storage.fileio import error_text
 from volumed.storage.map_records import READ_ONLY, VolumeFlag
 from volumed.storage.needle_map import MapTransaction
+from volumed.storage.placed_put import PlacedPut
+from volumed.storage.stored_data import data_position, read_stored, stored_cookie
 
 if TYPE_CHECKING:
     from volumed.storage.volume import Volume
 
-__all__ = ["BatchAppend", "Restore"]
+__all__ = ["BatchAppend", "Operation", "Restore"]
+
+Operation = StoreOperation | PlacedPut
 
 _NO_PUTS, _NO_DELETES = int(READ_ONLY), int(VolumeFlag.NO_WRITE_OR_DELETE)
 _SIZE_MAX = (1 << 31) - 1
-_CHECKSUM_LENGTH = 4
 _LENGTH_PREFIX = 4
 
 
@@ -111,10 +111,13 @@ class BatchAppend:
         """Map entries of all touched keys as they were."""
         return self._before
 
-    def add(self, operation: StoreOperation) -> StoreResult:
+    def add(self, operation: Operation) -> StoreResult:
         """Decide one operation. Errors become results; they leave no trace in the batch."""
         try:
-            result = self._delete(operation) if operation.kind == STORE_DELETE else self._put(operation)
+            if isinstance(operation, PlacedPut):
+                result = self._put_placed(operation)
+            else:
+                result = self._delete(operation) if operation.kind == STORE_DELETE else self._put(operation)
         except VolumedError as error:
             return StoreResult(StoreOutcome.ERROR, 0, error)
         if operation.flags & FLAG_FSYNC:
@@ -135,7 +138,7 @@ class BatchAppend:
         self._txn.put_progress(volume.volume_id, volume.progress)
 
     def failed(
-        self, operations: Sequence[StoreOperation], results: Sequence[StoreResult], error: OSError
+        self, operations: Sequence[Operation], results: Sequence[StoreResult], error: OSError
     ) -> list[StoreResult]:
         """The results when `write` failed: every operation on a key that was to be written reports it, because one
         that had nothing to write ("unchanged", "deleted already") relied on those before it."""
@@ -153,21 +156,17 @@ class BatchAppend:
     # Decisions
 
     def _put(self, operation: StoreOperation) -> StoreResult:
-        volume = self._volume
-        if self._no_puts:
-            raise ReadOnlyVolume.of(volume.volume_id)
         size, key, cookie = operation.size, operation.key, operation.cookie
-        if size and volume.dat_end >= self._limit:
-            raise SizeLimitExceeded.volume_end(volume.dat_end, self._limit)
+        self._check_put(size)
         data = self._verified_data(operation)
         known = self._entry(key)
         if known is not None:
-            stored_cookie = self._stored_cookie(known)
-            if stored_cookie == cookie and self._is_unchanged(known, operation, data):
+            stored = self._stored_cookie(known)
+            if stored == cookie and self._is_unchanged(known, operation, data):
                 return StoreResult(StoreOutcome.UNCHANGED, size)
             if not cookie and operation.flags & FLAG_SKIP_COOKIE_CHECK:
-                cookie = stored_cookie
-            elif cookie != stored_cookie:
+                cookie = stored
+            elif cookie != stored:
                 raise CookieMismatch.on_write(cookie)
         last_modified = decode_body(operation.body, self._version).last_modified if self._has_ttl else 0
         checksum = operation.checksum if size else 0
@@ -176,15 +175,39 @@ class BatchAppend:
         footer = encode_footer(size, checksum, append_at_ns, self._version)
         length = len(header) + size + len(footer)
         offset = self._queue(key, size, length, header, operation.body, footer)
-        self._overlay[key] = _Entry(offset, size, _Put(cookie, data))
-        progress = volume.progress
-        progress.counters.put(size, known.size if known else None)
-        if size:
+        self._note_put(key, _Entry(offset, size, _Put(cookie, data)), known, last_modified, append_at_ns)
+        return StoreResult(StoreOutcome.STORED, size)
+
+    def _put_placed(self, put: PlacedPut) -> StoreResult:
+        """The record stands behind the end already, and the cookie was compared."""
+        self._check_put(put.size)
+        if put.unchanged:
+            return StoreResult(StoreOutcome.UNCHANGED, put.size)
+        known = self._entry(put.key)
+        self._volume.progress.last_append_at_ns = put.append_at_ns
+        offset = self._queue(put.key, put.size, record_length(put.size, self._version))
+        self._note_put(put.key, _Entry(offset, put.size, None), known, put.last_modified, put.append_at_ns)
+        return StoreResult(StoreOutcome.STORED, put.size)
+
+    def _check_put(self, size: int) -> None:
+        volume = self._volume
+        if self._no_puts:
+            raise ReadOnlyVolume.of(volume.volume_id)
+        if size and volume.dat_end >= self._limit:
+            raise SizeLimitExceeded.volume_end(volume.dat_end, self._limit)
+
+    def _note_put(
+        self, key: int, entry: _Entry, known: _Entry | None, last_modified: int, append_at_ns: int
+    ) -> None:
+        """What a queued put changes in map and counters."""
+        self._overlay[key] = entry
+        volume, progress = self._volume, self._volume.progress
+        progress.counters.put(entry.size, known.size if known else None)
+        if entry.size:
             progress.max_record_end = max(progress.max_record_end, volume.dat_end)
         if self._has_ttl:
             # DEVIATE: the reference takes last_modified alone; an old one destroys a fresh volume (5.9).
             progress.ttl_clock_s = max(progress.ttl_clock_s, last_modified, append_at_ns // 10**9)
-        return StoreResult(StoreOutcome.STORED, size)
 
     def _delete(self, operation: StoreOperation) -> StoreResult:
         volume, key = self._volume, operation.key
@@ -249,14 +272,7 @@ class BatchAppend:
     # What is stored
 
     def _stored_cookie(self, known: _Entry) -> int:
-        if known.put is not None:
-            return known.put.cookie
-        try:
-            cookie, _, _ = decode_header(self._read(known.offset, HEADER_LENGTH))
-        except (OSError, CorruptNeedle) as error:
-            reason = error_text(error) if isinstance(error, OSError) else error.text
-            raise DiskError(f"reading existing needle: {reason}") from error
-        return cookie
+        return stored_cookie(self._volume, known.offset) if known.put is None else known.put.cookie
 
     def _is_unchanged(self, known: _Entry, operation: StoreOperation, data: memoryview) -> bool:
         """Whether the live needle has the same data (the cookie was compared before). Not asked in TTL volumes,
@@ -271,27 +287,8 @@ class BatchAppend:
             return False
 
     def _stored_data_equal(self, known: _Entry, checksum: int, data: memoryview) -> bool:
-        """Look at length, then checksum, then the data: most rewrites differ early."""
-        version, offset, size = self._version, known.offset, known.size
-        if version > 1:
-            head = self._read(offset, PAGED_HEAD_LENGTH)
-            stored_length = int.from_bytes(head[HEADER_LENGTH:], "big")
-        else:
-            stored_length = size
-        if stored_length != len(data):
+        volume, offset, size = self._volume, known.offset, known.size
+        if data_position(volume, offset, size, checksum, len(data)) is None:
             return False
-        stored = int.from_bytes(self._read(offset + HEADER_LENGTH + size, _CHECKSUM_LENGTH), "big")
-        if not matches(checksum, stored):
-            return False
-        record = self._read(offset, record_length(size, version))
-        return bytes(decode_record(record, version, size, offset).data) == bytes(data)
-
-    def _read(self, offset: int, length: int) -> bytes:
-        try:
-            raw = self._volume.site.files.read_at(self._volume.dat, offset, length)
-        except OSError as error:
-            self._volume.note_io(error)
-            raise
-        if len(raw) < length:
-            raise CorruptNeedle.eof()
-        return raw
+        record = read_stored(volume, offset, record_length(size, self._version))
+        return bytes(decode_record(record, self._version, size, offset).data) == bytes(data)

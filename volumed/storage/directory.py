@@ -14,10 +14,17 @@ from volumed.formats.superblock import SUPERBLOCK_LENGTH
 from volumed.formats.vif import decode_vif
 from volumed.formats.volumename import parse_base_name
 from volumed.storage.compaction_recovery import LEFTOVER_EXTENSIONS, recover_compaction
-from volumed.storage.fileio import File, FileIO, error_text
+from volumed.storage.fileio import NAMELESS_PREFIX, File, FileIO, error_text
 from volumed.storage.site import DATA_EXTENSIONS, INDEX_EXTENSIONS, DiskSite, VolumePaths
 
-__all__ = ["claim_directory", "loadable_volumes", "read_disk_uuid", "recover_compactions", "remove_volume_files"]
+__all__ = [
+    "claim_directory",
+    "loadable_volumes",
+    "read_disk_uuid",
+    "recover_compactions",
+    "remove_nameless",
+    "remove_volume_files",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +94,16 @@ def loadable_volumes(site: DiskSite, only: int | None = None) -> Iterator[tuple[
                 yield parsed
         except OSError as error:
             _log.error("new volume %s error %s", base_name, error)
+
+
+def remove_nameless(files: FileIO, directory: str) -> None:
+    """Remove what a process that was killed while it made a nameless file has left."""
+    try:
+        for name in files.list_directory(directory):
+            if name.startswith(NAMELESS_PREFIX):
+                files.remove(os.path.join(directory, name))
+    except OSError as error:
+        _log.error("%s: cannot clear away old spools: %s", directory, error_text(error))
 
 
 def remove_volume_files(files: FileIO, paths: VolumePaths) -> None:

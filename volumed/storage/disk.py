@@ -33,6 +33,7 @@ from volumed.storage.directory import (
     loadable_volumes,
     read_disk_uuid,
     recover_compactions,
+    remove_nameless,
     remove_volume_files,
 )
 from volumed.storage.expiry import Expiry, decide_expiry
@@ -40,6 +41,7 @@ from volumed.storage.fileio import File, FileIO, SpaceInfo, disk_error
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.marks import mark_readonly, mark_writable
 from volumed.storage.needle_map import MapError, NeedleMap
+from volumed.storage.placed_put import PlacedPut, RecordCopy, SpooledNeedle
 from volumed.storage.site import DiskSite
 from volumed.storage.space import automatic_volumes_max, is_space_low
 from volumed.storage.store import ANY_GENERATION, Flush, StoreBatch, VolumeStore
@@ -84,6 +86,7 @@ class Disk:
     @classmethod
     def _open_claimed(cls, config: DiskConfig, node: NodeConfig, files: FileIO, lock: File) -> Disk:
         uuid = read_disk_uuid(files, config.directory)
+        remove_nameless(files, config.directory)
         try:
             needle_map = NeedleMap(os.path.join(node.map_dir, uuid), files)
         except (OSError, MapError) as error:
@@ -103,9 +106,10 @@ class Disk:
         return self._volumes
 
     def close(self) -> None:
-        """Flush and close everything. The map is marked clean unless a flush failed."""
+        """Flush and close everything. The map is marked clean unless a flush failed or was not waited for."""
         clean = True
         for volume in self._volumes.values():
+            clean = clean and not volume.flushing
             try:
                 volume.flush()
             except DiskError as error:
@@ -125,6 +129,15 @@ class Disk:
         An operation of another generation than the volume's is refused, except `ANY_GENERATION`.
         """
         return self._store.apply(operations)
+
+    def begin_placing(self, needle: SpooledNeedle) -> RecordCopy:
+        """Start to store a spooled needle: call the copy's `run` on another thread, then `place`. The volume is
+        flushing (`is_flushing`) from here on and must not be so before. Raises `VolumedError`."""
+        return self._store.begin_placing(needle)
+
+    def place(self, copy: RecordCopy, put: PlacedPut | None) -> StoreBatch:
+        """Apply what a copy came to, None when it failed, before anything else on the volume. See `store`."""
+        return self._store.place(copy, put)
 
     def is_flushing(self, volume_id: int) -> bool:
         """Whether operations on the volume must be held back until its flush is finished."""

@@ -16,12 +16,13 @@ import ctypes
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from volumed.errors import DiskError
 
-__all__ = ["Buffer", "File", "FileIO", "SpaceInfo", "disk_error", "error_text"]
+__all__ = ["NAMELESS_PREFIX", "Buffer", "File", "FileIO", "SpaceInfo", "disk_error", "error_text"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -29,6 +30,15 @@ _IOV_MAX = os.sysconf("SC_IOV_MAX")
 _FILE_MODE = 0o644
 _FALLOC_FL_KEEP_SIZE = 1
 _RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+_COPY_BYTES = 64 << 20
+_BLOCK_BYTES = 1 << 20
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+_NO_COPY = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+
+NAMELESS_PREFIX = ".volumed-spool-"
+"""Start of the name that a nameless file has for a moment where the filesystem knows no others; a process that is
+killed in that moment leaves it, empty."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,6 +72,19 @@ class FileIO:
         """Open a regular file, by default for reading and writing."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         return File(path, os.open(path, flags, _FILE_MODE), writable=writable)
+
+    def open_nameless(self, directory: str) -> File:
+        """A new file on the filesystem of ``directory`` that is gone when it is closed, by whatever end."""
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            return File(os.path.join(directory, "(nameless)"), os.open(directory, flags | os.O_TMPFILE, 0o600))
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+        path = os.path.join(directory, NAMELESS_PREFIX + secrets.token_hex(8))
+        file = File(path, os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(path)
+        return file
 
     def size(self, file: File) -> int:
         """Length in bytes."""
@@ -107,6 +130,24 @@ class FileIO:
                 done += more
             offset += wanted
         return offset - start
+
+    def copy(self, source: File, target: File, target_offset: int, length: int) -> None:
+        """Copy the first ``length`` bytes of ``source`` to ``target_offset`` of ``target``, in the kernel if the
+        filesystem can."""
+        done = 0
+        while done < length:
+            try:
+                copied = os.copy_file_range(
+                    source.fd, target.fd, min(_COPY_BYTES, length - done), done, target_offset + done
+                )
+            except OSError as error:
+                if error.errno not in _NO_COPY:
+                    raise
+                block = self.read_at(source, done, min(_BLOCK_BYTES, length - done))
+                copied = self.write_at(target, target_offset + done, [block])
+            if not copied:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), source.path)
+            done += copied
 
     def truncate(self, file: File, length: int) -> None:
         """Set the length in bytes."""

@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from volumed.bus.frames import StoreOperation, StoreOutcome, StoreResult
+from volumed.bus.frames import StoreOutcome, StoreResult
 from volumed.errors import DiskError, NodeError, StaleGeneration, VolumedError, VolumeNotFound
+from volumed.storage.append import Operation
 from volumed.storage.needle_map import MapError, MapTransaction, NeedleMap
+from volumed.storage.placed_put import PlacedPut, RecordCopy, SpooledNeedle
 from volumed.storage.volume import Volume
 
 __all__ = ["ANY_GENERATION", "Flush", "StoreBatch", "VolumeStore"]
@@ -58,7 +60,7 @@ class VolumeStore:
         self._volumes = volumes
         self._address = address
 
-    def apply(self, operations: Sequence[StoreOperation]) -> StoreBatch:
+    def apply(self, operations: Sequence[Operation]) -> StoreBatch:
         """See `Disk.store`."""
         results = [StoreResult(StoreOutcome.ERROR, 0)] * len(operations)
         try:
@@ -92,6 +94,26 @@ class VolumeStore:
             return _error_result(VolumeNotFound.on_server(volume_id, self._address))
         return _error_result(NodeError(f"volume {volume_id} is being flushed"))
 
+    def begin_placing(self, needle: SpooledNeedle) -> RecordCopy:
+        """See `Disk.begin_placing`."""
+        volume = self._volumes.get(needle.volume_id)
+        if volume is None:
+            raise VolumeNotFound.on_server(needle.volume_id, self._address)
+        if volume.closed or needle.generation not in (ANY_GENERATION, volume.generation):
+            raise StaleGeneration(f"volume {needle.volume_id} is at another generation")
+        volume.begin_placing()
+        return RecordCopy(volume, needle)
+
+    def place(self, copy: RecordCopy, put: PlacedPut | None) -> StoreBatch:
+        """See `Disk.place`."""
+        copy.volume.end_placing(has_remains=copy.has_remains)
+        if put is None:
+            return StoreBatch([])
+        batch = self.apply([put])
+        if batch.results[0].outcome == StoreOutcome.ERROR:
+            copy.volume.cut_placed()
+        return batch
+
     def undo(self, flush: Flush, error: DiskError) -> bool:
         """Take back all that the batch of a failed flush did to the volume. False when that failed too: the volume
         is unavailable now, which readers have yet to be told."""
@@ -108,7 +130,7 @@ class VolumeStore:
         return True
 
 
-def _by_volume(operations: Sequence[StoreOperation]) -> dict[int, list[int]]:
+def _by_volume(operations: Sequence[Operation]) -> dict[int, list[int]]:
     """Positions of the operations of each volume, in order."""
     positions: dict[int, list[int]] = defaultdict(list)
     for position, operation in enumerate(operations):
@@ -117,7 +139,7 @@ def _by_volume(operations: Sequence[StoreOperation]) -> dict[int, list[int]]:
 
 
 def _refuse_stale(
-    volume: Volume, operations: Sequence[StoreOperation], positions: list[int], results: list[StoreResult]
+    volume: Volume, operations: Sequence[Operation], positions: list[int], results: list[StoreResult]
 ) -> list[int]:
     """Positions of the operations that were decided with the volume's current state."""
     current = (ANY_GENERATION, volume.generation)
@@ -140,7 +162,7 @@ def _commit(txn: MapTransaction, volumes: list[Volume]) -> None:
 
 
 def _not_indexed(
-    operations: Sequence[StoreOperation], results: Sequence[StoreResult], error: MapError
+    operations: Sequence[Operation], results: Sequence[StoreResult], error: MapError
 ) -> list[StoreResult]:
     """The map could not be changed: nothing of this batch happened, and some of it was not even looked at."""
     return [

@@ -17,13 +17,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from volumed.bus.events import VolumeStatistics
-from volumed.bus.frames import (
-    FLAG_META_ONLY,
-    FLAG_READ_DELETED,
-    StoreOperation,
-    StoreOutcome,
-    StoreResult,
-)
+from volumed.bus.frames import FLAG_META_ONLY, FLAG_READ_DELETED, StoreOutcome, StoreResult
 from volumed.errors import (
     CorruptNeedle,
     DiskError,
@@ -39,7 +33,7 @@ from volumed.formats.needle import PAGED_HEAD_LENGTH, PAGED_SIZE_MIN, decode_pag
 from volumed.formats.report import VolumeReport
 from volumed.formats.superblock import SuperBlock
 from volumed.formats.vif import VolumeInfo, encode_vif
-from volumed.storage.append import BatchAppend, Restore
+from volumed.storage.append import BatchAppend, Operation, Restore
 from volumed.storage.fileio import File, disk_error, error_text
 from volumed.storage.map_records import NO_FLAGS, READ_ONLY, VolumeFlag, VolumeProgress, VolumeRecord
 from volumed.storage.needle_map import MapTransaction
@@ -113,6 +107,7 @@ class Volume:
         self._snapshot: _Snapshot | None = _Snapshot(generation, parts.superblock.version, parts.dat)
         self._durable = Restore(parts.dat_end, parts.progress.encode(), {})
         self._undo: Restore | None = None
+        self._placing = False
 
     # State
 
@@ -132,8 +127,9 @@ class Volume:
 
     @property
     def flushing(self) -> bool:
-        """A flush is under way: the volume takes no other operation, so that a failed one can be undone."""
-        return self._undo is not None
+        """A flush is under way, or a record is being copied to the end: the volume takes no other operation, so that
+        a failed one can be undone."""
+        return self._undo is not None or self._placing
 
     @property
     def has_uncommitted(self) -> bool:
@@ -179,7 +175,7 @@ class Volume:
 
     # Batches
 
-    def apply(self, operations: Sequence[StoreOperation], txn: MapTransaction) -> list[StoreResult]:
+    def apply(self, operations: Sequence[Operation], txn: MapTransaction) -> list[StoreResult]:
         """Write a batch to the files and its map changes into ``txn``. Results in the order of the operations;
         errors of single operations, and of the disk, are results too. Raises `MapError`: abort ``txn``.
 
@@ -219,12 +215,23 @@ class Volume:
             return
         self.progress = VolumeProgress.decode(self._durable.progress, self.site.row_length)
         self.dat_end = self._durable.dat_end
-        try:
-            self._truncate_files()
-        except OSError as error:
-            _log.error("volume %d: cannot undo a failed write: %s", self.volume_id, error)
+        self._truncate_or_stop()
+
+    def begin_placing(self) -> None:
+        """A `RecordCopy` is going to write behind the end."""
+        self._placing = True
+
+    def end_placing(self, *, has_remains: bool = False) -> None:
+        """It has; ``has_remains`` as it says. Then apply its put at once, or, if there is none, nothing."""
+        self._placing = False
+        if has_remains:
             self._has_remains = True
             self.flags |= VolumeFlag.NO_WRITE_OR_DELETE
+
+    def cut_placed(self) -> None:
+        """The put of a placed record was refused after all."""
+        if self.site.files.size(self.dat) > self.dat_end:
+            self._truncate_or_stop()
 
     def flush(self) -> None:
         """Wait until `.dat` and `.idx` are on the disk (sync thread). Raises `DiskError`."""
@@ -305,6 +312,14 @@ class Volume:
     def note_io(self, error: OSError | None) -> None:
         """Count successive EIO; anything else ends the streak."""
         self.io_error_streak = self.io_error_streak + 1 if error and error.errno == errno.EIO else 0
+
+    def _truncate_or_stop(self) -> None:
+        try:
+            self._truncate_files()
+        except OSError as error:
+            _log.error("volume %d: cannot undo a failed write: %s", self.volume_id, error)
+            self._has_remains = True
+            self.flags |= VolumeFlag.NO_WRITE_OR_DELETE
 
     def _truncate_files(self) -> None:
         """Rows first: should this end half-way, no row means a record that is not there."""

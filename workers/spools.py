@@ -1,0 +1,219 @@
+"""Spools: the data of large uploads while they arrive, one nameless file each on the disk they are meant for.
+
+Theory of operation
+    Nothing here waits for the disk: pieces are appended, read and finally copied into a volume by background threads.
+    A front has one append of a spool under way at a time, so that its pieces need no order of their own. The checksum
+    is computed from what arrived here; a store must name the same.
+
+    A file without a name leaves nothing behind, however the worker ends. A spool ends when its front closes it, when
+    that front is gone, or when nothing was done with it for very long. While disk space is low, nothing is appended.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from volumed.bus.frames import StoreResult
+from volumed.bus.router import Reply
+from volumed.bus.spool_calls import (
+    SPOOL_BLOCK_BYTES_MAX,
+    AppendSpool,
+    CloseSpool,
+    OpenSpool,
+    ReadSpool,
+    SpoolBlock,
+    SpoolOpened,
+    SpoolStored,
+    StoreSpool,
+)
+from volumed.errors import NodeError, NoFreeSpace, RetryError, VolumedError
+from volumed.formats.checksum import crc32c
+from volumed.storage.disk import Disk
+from volumed.storage.fileio import File, disk_error
+from volumed.storage.placed_put import PlacedPut, SpooledNeedle
+from volumed.storage.space import is_space_low
+from workers.host import Shell
+
+__all__ = ["Spools"]
+
+_log = logging.getLogger(__name__)
+
+_SPOOLS_MAX = 256
+_IDLE_S = 3600.0
+"""The front sees to slow clients; this is for a spool that it has lost."""
+
+
+@dataclass(slots=True)
+class _Spool:
+    owner: bytes
+    file: File
+    used_at: float
+    length: int = 0
+    checksum: int = 0
+    busy: bool = False
+    """An append is under way."""
+
+
+class Spools:
+    """The spools of one disk. Used on the loop thread."""
+
+    def __init__(self, disk: Disk, shell: Shell, clock: Callable[[], float] = time.monotonic) -> None:
+        self._disk = disk
+        self._files = disk.site.files
+        self._shell = shell
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self._spools: dict[int, _Spool] = {}
+        self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {
+            OpenSpool: self._open,
+            AppendSpool: self._append,
+            ReadSpool: self._read,
+            StoreSpool: self._store,
+            CloseSpool: self._close,
+        }
+
+    def forget(self, sender: bytes) -> None:
+        """Close all spools of a front that is gone."""
+        for spool_id in [spool_id for spool_id, spool in self._spools.items() if spool.owner == sender]:
+            del self._spools[spool_id]
+
+    def tick(self) -> None:
+        """Close what nobody has used for long."""
+        oldest = self._clock() - _IDLE_S
+        for spool_id in [spool_id for spool_id, spool in self._spools.items() if spool.used_at < oldest]:
+            _log.error("spool %d was forgotten", spool_id)
+            del self._spools[spool_id]
+
+    # Calls
+
+    def _open(self, request: OpenSpool, reply: Reply) -> None:
+        if len(self._spools) >= _SPOOLS_MAX:
+            raise RetryError("too many large uploads at once")
+
+        def work() -> File:
+            # The spool and the record that is made of it are on the disk at the same time.
+            self._require_space(2 * request.expected_bytes)
+            try:
+                return self._files.open_nameless(self._disk.config.directory)
+            except OSError as error:
+                raise disk_error("spool an upload", error) from error
+
+        def done(file: File) -> None:
+            spool_id = next(self._numbers)
+            self._spools[spool_id] = _Spool(reply.sender, file, self._clock())
+            reply.result(SpoolOpened(spool_id))
+
+        self._shell.in_background(work, done, reply.error, bulk=True)
+
+    def _append(self, request: AppendSpool, reply: Reply) -> None:
+        spool = self._find(request.spool_id, reply)
+        if spool.busy or not 0 < request.length <= SPOOL_BLOCK_BYTES_MAX:
+            raise NodeError("a piece of a spool came out of turn")
+        piece = self._shell.shared(reply.sender, request.shared_at, request.length)
+        spool.busy = True
+
+        def work() -> int:
+            self._require_space(0)
+            try:
+                self._files.write_at(spool.file, spool.length, [piece])
+            except OSError as error:
+                raise disk_error("spool an upload", error) from error
+            return crc32c(piece, spool.checksum)
+
+        def done(checksum: int) -> None:
+            spool.length += request.length
+            spool.checksum = checksum
+            spool.busy = False
+            reply.result()
+
+        # After an error it stays busy: what came is not all there, and nothing more is to come.
+        self._shell.in_background(work, done, reply.error, bulk=True)
+
+    def _read(self, request: ReadSpool, reply: Reply) -> None:
+        spool = self._find(request.spool_id, reply)
+        if not 0 < request.length <= SPOOL_BLOCK_BYTES_MAX or request.offset + request.length > spool.length:
+            raise NodeError(f"no {request.length} bytes at {request.offset} of a spool of {spool.length}")
+
+        def work() -> SpoolBlock:
+            try:
+                return SpoolBlock(self._files.read_at(spool.file, request.offset, request.length))
+            except OSError as error:
+                raise disk_error("read a spooled upload", error) from error
+
+        self._shell.in_background(work, reply.result, reply.error, bulk=True)
+
+    def _close(self, request: CloseSpool, reply: Reply) -> None:
+        spool = self._spools.get(request.spool_id)
+        if spool is not None and spool.owner == reply.sender:
+            del self._spools[request.spool_id]
+        reply.result()
+
+    def _store(self, request: StoreSpool, reply: Reply) -> None:
+        spool = self._find(request.spool_id, reply)
+        if spool.busy or request.checksum != spool.checksum:
+            raise NodeError("the data of a put do not match their checksum")
+        fields = msgspec.structs.asdict(request)
+        del fields["spool_id"]
+        needle = SpooledNeedle(spool=spool.file, data_length=spool.length, **fields)
+        self._place(needle, reply)
+
+    def _place(self, needle: SpooledNeedle, reply: Reply) -> None:
+        """Copy the needle into its volume, when that is not busy, and answer."""
+        shell, disk = self._shell, self._disk
+        if disk.is_flushing(needle.volume_id):
+            shell.after_flush(lambda: self._place_later(needle, reply))
+            return
+        copy = disk.begin_placing(needle)
+        shell.hold()
+
+        def placed(put: PlacedPut) -> None:
+            shell.release(disk.place(copy, put), lambda results: _answer(reply, results[0]))
+
+        def failed(error: Exception) -> None:
+            shell.release(disk.place(copy, None), _nothing)
+            reply.error(error)
+
+        shell.in_background(copy.run, placed, failed, bulk=True)
+
+    def _place_later(self, needle: SpooledNeedle, reply: Reply) -> None:
+        try:
+            self._place(needle, reply)
+        except VolumedError as error:
+            reply.error(error)
+
+    # Inside
+
+    def _find(self, spool_id: int, reply: Reply) -> _Spool:
+        spool = self._spools.get(spool_id)
+        if spool is None or spool.owner != reply.sender:
+            raise NodeError(f"there is no spool {spool_id}")
+        spool.used_at = self._clock()
+        return spool
+
+    def _require_space(self, wanted_bytes: int) -> None:
+        """Any thread. Raises `NoFreeSpace`, `DiskError`."""
+        try:
+            space = self._disk.probe_space()
+        except OSError as error:
+            raise disk_error("spool an upload", error) from error
+        left = space._replace(free_bytes=space.free_bytes - wanted_bytes)
+        if left.free_bytes < 0 or is_space_low(left, self._disk.config.free_space_limit):
+            raise NoFreeSpace.for_upload()
+
+
+def _answer(reply: Reply, result: StoreResult) -> None:
+    if result.error is None:
+        reply.result(SpoolStored(result.outcome, result.size))
+    else:
+        reply.error(result.error)
+
+
+def _nothing(_: object) -> None:
+    pass
