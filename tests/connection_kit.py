@@ -122,6 +122,7 @@ class FakeHost:
         self.clock: Callable[[], float] = lambda: self.time
         self.idle_timeout_s = idle_timeout_s
         self.stopping = False
+        self.limits_uploads = False
         self.open: set[Connection] = set()
 
     def opened(self, connection: Connection) -> None:

@@ -74,6 +74,7 @@ class FakeNode:
         self.pool = pool
         self.access = Access()
         self.healthy = True
+        self.uploads = self.downloads = None
         self.view = self
         self.supervisor = self
         self.peers = self

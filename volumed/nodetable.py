@@ -39,7 +39,7 @@ _FLAG_LEFT_CLUSTER = 2
 _D_STATE, _D_EPOCH, _D_ACCEPTING = range(3)
 
 # front row cells
-_F_PID, _F_CONNECTIONS, _F_UPLOAD, _F_DOWNLOAD, _F_READS = range(5)
+_F_PID, _F_CONNECTIONS, _F_UPLOAD, _F_DOWNLOAD, _F_READS, _F_WAITERS = range(6)
 
 
 class DiskState(enum.IntEnum):
@@ -139,6 +139,11 @@ class FrontRow:
         """Read requests since the front started."""
         return self._cells[self._base + _F_READS]
 
+    @property
+    def waiters(self) -> int:
+        """Requests that wait until fewer bytes are in flight."""
+        return self._cells[self._base + _F_WAITERS]
+
     def claim(self, pid: int) -> None:
         self.clear()
         self._cells[self._base + _F_PID] = pid
@@ -154,6 +159,9 @@ class FrontRow:
 
     def add_read(self) -> None:
         self._cells[self._base + _F_READS] += 1
+
+    def add_waiters(self, count: int) -> None:
+        self._cells[self._base + _F_WAITERS] += count
 
     def clear(self) -> None:
         for cell in range(_FRONT_ROW_CELLS):

@@ -128,9 +128,16 @@ class Connection(asyncio.Protocol):
             exchange.body.fail("unexpected EOF")
             if exchange.task is not None:
                 exchange.task.cancel()
+            if exchange.request.on_sent is not None:
+                exchange.request.on_sent()
+                exchange.request.on_sent = None
 
     def eof_received(self) -> bool:
         self._closing = True
+        first = self._queue[0] if self._queue else None
+        if first is not None and first.body.length == 0 and first.request.room is not None:
+            # COMPAT: a client that closes its sending side counts as gone, but is answered.
+            first.request.room.set_result(False)
         if self._receiving is not None:
             self._fail_body(self._receiving, "unexpected EOF")
         # A client may close its sending side and still read the answers.
@@ -195,8 +202,13 @@ class Connection(asyncio.Protocol):
             self._fail_parsing()
         else:
             receiving = self._receiving
-            if receiving is not None and receiving.streamed:
+            if receiving is None:
+                return
+            if receiving.streamed:
                 self._direct_left = receiving.body.missing or 0
+            if self._host.limits_uploads and not receiving.started:
+                receiving.eager = True
+                self._start_if_first(receiving)
 
     def _fail_parsing(self) -> None:
         """What comes is not HTTP; bytes behind the last request of a connection are none of our business."""
@@ -342,6 +354,8 @@ class Connection(asyncio.Protocol):
         self._queue.popleft()
         if self._outgoing.lost:
             return
+        if exchange.request.on_sent is not None:
+            self._outgoing.when_sent(exchange.request.on_sent)
         if not exchange.keep_alive:
             self._closing = True
             self._queue.clear()

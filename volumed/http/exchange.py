@@ -22,7 +22,12 @@ _LEFT_UNREAD_MAX = 256 << 10
 
 
 class Stream(Protocol):
-    """The connection as an exchange needs it."""
+    """The connection, or one stream of it, as an exchange needs it.
+
+    Beside these methods it owes the handlers of a request: `Request.on_sent` is called once, when the answer's last
+    byte is with the kernel or the client is gone; a task in progress is cancelled when the client is gone, and
+    `Request.room` is set to False when it is half gone; with `Host.limits_uploads` an upload starts with its head.
+    """
 
     def write(self, data: bytes | memoryview) -> None: ...
 
@@ -34,7 +39,9 @@ class Stream(Protocol):
 
     def abort(self) -> None: ...
 
-    def finished(self, exchange: Exchange) -> None: ...
+    def finished(self, exchange: Exchange) -> None:
+        """The answer was written; it need not have been sent."""
+        ...
 
     def run_handler(self, exchange: Exchange) -> None: ...
 
@@ -48,6 +55,7 @@ class Exchange:
         "_stream",
         "body",
         "canned",
+        "eager",
         "expects_continue",
         "head_sent",
         "identified",
@@ -77,6 +85,8 @@ class Exchange:
         self.started = False
         self.status = 0
         """Of the answer; 0 until its head is decided."""
+        self.eager = False
+        """The handler is to know of the request before its body has come."""
         self.streamed = False
         """The body is long: it is handled while it arrives."""
         self.canned: Response | bytes | None = None
@@ -86,7 +96,8 @@ class Exchange:
     @property
     def is_early(self) -> bool:
         """Whether the handler is to start before the body has come."""
-        return self.streamed or self.expects_continue or (self.body.length is None and not self.body.complete)
+        before = self.streamed or self.eager or self.expects_continue
+        return before or (self.body.length is None and not self.body.complete)
 
     # For answers that are complete
 

@@ -23,6 +23,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from volumed.config.node import NodeConfig, load_node_config
 from volumed.http import gunicorn_worker
+from volumed.http.throttle import make_bells, ring_bells
 from volumed.logs import configure_logging
 from volumed.nodetable import NodeTable
 from volumed.processes import die_with_parent, set_title
@@ -61,6 +62,7 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self._table = NodeTable(config.node_table_path())
+        self.bells = make_bells(len(self._table.fronts))
         self._slots: dict[int, int] = {}
         # A stop that reaches a new front before it has handlers of its own would be taken by the arbiter's, and lost.
         os.register_at_fork(before=gunicorn_worker.hold_signals, after_in_parent=gunicorn_worker.release_signals)
@@ -121,6 +123,7 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]
         slot = self._slots.pop(worker.age, None)
         if slot is not None:
             self._table.fronts[slot].clear()
+            ring_bells(self._table, self.bells)
         # A front that was killed could not do it; a worker keeps what it has mapped.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.config.body_pool_path(worker.pid))

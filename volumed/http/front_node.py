@@ -10,6 +10,7 @@ from volumed.bus.link import DiskLink
 from volumed.bus.supervisor_link import SupervisorLink
 from volumed.config.node import NodeConfig
 from volumed.http.peer import PeerClient
+from volumed.http.throttle import Throttle
 from volumed.images.service import ImageService
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import NodeTable
@@ -23,10 +24,17 @@ class FrontNode:
     """Opened after the fork, on the front's loop. Implements `volumed.http.node.Node`."""
 
     def __init__(
-        self, config: NodeConfig, table: NodeTable, loop: asyncio.AbstractEventLoop, metrics: FrontMetrics
+        self,
+        config: NodeConfig,
+        table: NodeTable,
+        loop: asyncio.AbstractEventLoop,
+        metrics: FrontMetrics,
+        throttle: Throttle,
     ) -> None:
         self.config = config
         self.metrics = metrics
+        self.uploads = throttle.uploads
+        self.downloads = throttle.downloads
         self.view = NodeView(config, table)
         self.pool = BodyPool(config.body_pool_path(os.getpid()))
         self.supervisor = SupervisorLink(loop, config)

@@ -17,6 +17,7 @@ from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
 from volumed.config.node import NodeConfig
 from volumed.http.server import FrontServer
+from volumed.http.throttle import Throttle
 from volumed.metrics.front import FrontMetrics
 from volumed.metrics.page import MetricsPage
 from volumed.nodetable import NodeTable
@@ -39,7 +40,7 @@ def release_signals() -> None:
 
 
 class FrontWorker(Worker):  # type: ignore[misc]
-    """One front. The application object carries the configuration; ``slot`` is set before the fork."""
+    """One front. The application object carries configuration and bells; ``slot`` is set before the fork."""
 
     sockets: list[Any]
     ppid: int
@@ -69,12 +70,14 @@ class FrontWorker(Worker):  # type: ignore[misc]
         row = table.fronts[self.slot]
         row.claim(os.getpid())
         metrics = FrontMetrics(MetricsPage(config.metrics_path(f"http-{self.slot}")))
-        server = FrontServer(config, table, row, loop, metrics)
+        throttle = Throttle(config, table, self.slot, self.app.bells, loop)
+        server = FrontServer(config, table, row, loop, metrics, throttle)
         for listener, public in zip(self.sockets, (False, True), strict=False):
             server.listen(listener.sock, public=public)
         beat = loop.create_task(self._beat(stop))
         await stop.wait()
         await server.stop()
+        throttle.close()
         beat.cancel()
 
     async def _beat(self, stop: asyncio.Event) -> None:

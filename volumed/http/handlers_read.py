@@ -37,10 +37,11 @@ from volumed.http.read_decision import (
     with_sniffed_type,
 )
 from volumed.http.responses import empty_response, error_response, plain_text_error, redirect_response
+from volumed.http.throttle import Budget
 from volumed.images.service import ImagesBusy
 from volumed.metrics.front import HandlerEvent
 
-__all__ = ["handle_read"]
+__all__ = ["hand_over", "handle_read"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ async def handle_read(request: Request, node: Node) -> Response:
     except FormatError:
         return empty_response(400)
     try:
+        if node.downloads is not None:
+            _count(request, node, node.downloads, volume_id, key)
         stored = await find_needle(node, volume_id, key, read_deleted=query.get("readDeleted") == "true")
         # COMPAT: of an empty needle the reference reads no record, so that any cookie fits.
         if stored.needle.size and stored.needle.cookie != cookie:
@@ -108,6 +111,14 @@ def _unknown(node: Node) -> Response:
 def _broken(node: Node) -> Response:
     node.metrics.read_failed(HandlerEvent.INTERNAL)
     return empty_response(500)
+
+
+def _count(request: Request, node: Node, downloads: Budget, volume_id: int, key: int) -> None:
+    """The needle is in flight from now until its last byte has left this process, or the client is gone."""
+    handle = node.view.locate(volume_id)
+    entry = None if handle is None else handle.lookup(key)
+    if entry is not None:
+        request.on_sent = downloads.take(abs(entry[1]))
 
 
 async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, stored: StoredNeedle) -> Response:
@@ -212,6 +223,11 @@ async def _answer_from_elsewhere(
     # DEVIATE: the reference does not look at `proxied` here; two servers with stale tables ask each other for ever.
     if node.config.read_mode == "local" or query.get("proxied") == "true":
         return _unknown(node)
+    return await hand_over(request, node, query, path, volume_id)
+
+
+async def hand_over(request: Request, node: Node, query: Form, path: ParsedPath, volume_id: int) -> Response:
+    """Have another server with this volume answer."""
     location = await _choose_location(node, volume_id)
     if location is None:
         return _unknown(node)

@@ -51,6 +51,11 @@ class Host(Protocol):
     def server_name(self) -> bytes: ...
 
     @property
+    def limits_uploads(self) -> bool:
+        """Whether the handler is to know of an upload as soon as its head is there."""
+        ...
+
+    @property
     def stopping(self) -> bool:
         """Whether connections close after the answer in progress."""
         ...

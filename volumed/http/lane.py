@@ -38,6 +38,9 @@ class NeedleLane:
         self._node = node
         self._metrics = node.metrics
         self._server = server
+        self._downloads = node.downloads
+        self._takes_writes = node.uploads is None
+        """What uploads there may be in flight is for the handlers to see to."""
         self._size_limit_bytes = node.config.file_size_limit_bytes
         self._turns_images = node.config.images_upright
 
@@ -47,7 +50,7 @@ class NeedleLane:
         try:
             if method == "GET":
                 return self._read(exchange)
-            if method in ("PUT", "POST") and not exchange.public:
+            if method in ("PUT", "POST") and not exchange.public and self._takes_writes:
                 return self._write(exchange)
         except VolumedError:
             pass  # the handler meets the same error and knows its answer
@@ -59,6 +62,9 @@ class NeedleLane:
         request, began_s = exchange.request, time.perf_counter()
         if not is_plain_get(request) or not exchange.keep_alive or request.http_version != "1.1":
             return False
+        downloads = self._downloads
+        if downloads is not None and downloads.is_over:
+            return False  # waiting is for the handlers
         check_read(request, self._node.access)
         path = parse_read_path(request.path)
         key, cookie = parse_key_cookie(path.fid_text)
@@ -70,6 +76,8 @@ class NeedleLane:
         head = plain_get_head(needle, path, request.request_id, int(time.time()), self._server)
         if head is None or not exchange.body.complete:
             return False
+        if downloads is not None:
+            request.on_sent = downloads.take(needle.size)
         exchange.reply_raw(head, memoryview(needle.data))
         self._metrics.answered("GET", 200, began_s, public=exchange.public)
         return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 __all__ = ["Body", "Headers", "Request", "Response"]
@@ -35,6 +36,10 @@ class Request:
     peer_ip: str = ""
     request_id: bytes = b""
     """`X-Amz-Request-Id` of the answer (http.md 1.4)."""
+    on_sent: Callable[[], None] | None = None
+    """Called once when the last byte of the answer has left this process, or the client is gone."""
+    room: asyncio.Future[bool] | None = None
+    """What the handler waits for while too much is in flight; False ends the wait, since the client has left."""
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from volumed.bus.frames import StoreResult
 from volumed.config.address import join_host_port
 from volumed.config.node import NodeConfig
 from volumed.http.peer import PeerClient
+from volumed.http.throttle import Budget
 from volumed.images.service import ImageService
 from volumed.metrics.front import FrontMetrics
 from volumed.security.access import Access
@@ -84,6 +85,14 @@ class Node(Protocol):
 
     @property
     def images(self) -> ImageService: ...
+
+    @property
+    def uploads(self) -> Budget | None:
+        """Bytes of uploads in flight; None: unlimited. Likewise `downloads`."""
+        ...
+
+    @property
+    def downloads(self) -> Budget | None: ...
 
     def link(self, disk_id: int) -> Link:
         """The link to one disk."""

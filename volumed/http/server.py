@@ -25,6 +25,7 @@ from volumed.http.lane import NeedleLane
 from volumed.http.node import Node
 from volumed.http.routes import is_page
 from volumed.http.store_handlers import handle_store
+from volumed.http.throttle import Throttle
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import FrontRow, NodeTable
 
@@ -96,15 +97,17 @@ class FrontServer:
         row: FrontRow,
         loop: asyncio.AbstractEventLoop,
         metrics: FrontMetrics,
+        throttle: Throttle,
     ) -> None:
         self.loop = loop
         self.clock: Callable[[], float] = loop.time
         self.idle_timeout_s = config.idle_timeout_s
         self.server_name = server_name(config.offset_width)
         self.stopping = False
+        self.limits_uploads = throttle.uploads is not None
         self._table = table
         self._row = row
-        self._node = FrontNode(config, table, loop, metrics)
+        self._node = FrontNode(config, table, loop, metrics, throttle)
         self.pool: BodyPool | None = self._node.pool
         self.handler = NodeHandler(self._node)
         self._connections: set[Connection] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from volumed.http.admission import answer_without_room, write_when_there_is_room
 from volumed.http.body import BodySource
 from volumed.http.handlers_delete import handle_delete
 from volumed.http.handlers_read import handle_read
@@ -25,12 +26,18 @@ async def handle_store(request: Request, body: BodySource, node: Node, *, public
 async def _dispatch(request: Request, body: BodySource, node: Node, public: bool) -> Response:
     method = request.method
     if method in ("GET", "HEAD"):
+        if node.downloads is not None and node.downloads.is_over:
+            instead = await answer_without_room(request, node, node.downloads)
+            if instead is not None:
+                return instead
         return await handle_read(request, node)
     if method == "OPTIONS":
         return options_response(public=public)
     if public:
         return empty_response(200)
     if method in ("POST", "PUT"):
+        if node.uploads is not None:
+            return await write_when_there_is_room(request, body, node, node.uploads)
         return await handle_write(request, body, node)
     if method == "DELETE":
         return await handle_delete(request, node)
