@@ -29,7 +29,6 @@ from volumed.formats.needle import (
 )
 from volumed.formats.ttl import Ttl
 from volumed.http.body import BytesBody, IncomingBody
-from volumed.http.needle_source import PAGE_BYTES
 from volumed.http.peer import PeerError
 from volumed.http.server import NodeHandler
 from volumed.http.store_handlers import handle_store
@@ -83,7 +82,7 @@ class TestReads:
         node.cached = cached
         assert ask(node, "GET", PATH) == (200, data)
         assert node.forwarded[0] == ("read", 1)
-        assert len(node.forwarded) == (1 if cached else 1 + len(data) // PAGE_BYTES)
+        assert len(node.forwarded) == (1 if cached else 1 + len(data) // node.config.read_block_bytes)
         assert ask(node, "GET", PATH, range="bytes=1000000-1000002") == (206, data[1000000:1000003])
         assert ask(node, "HEAD", PATH) == (200, b"")
 
@@ -95,8 +94,9 @@ class TestReads:
             response = await handle_store(request("GET", PATH), BytesBody(), node, public=False)
             pieces = response.body
             assert pieces is not None
-            sizes = [len(await anext(pieces)) for _ in range(len(data) // PAGE_BYTES - 1)]  # type: ignore[arg-type]
-            assert sizes == [PAGE_BYTES] * 3
+            block = node.config.read_block_bytes
+            sizes = [len(await anext(pieces)) for _ in range(len(data) // block - 1)]  # type: ignore[arg-type]
+            assert sizes == [block] * 3
             with pytest.raises(CorruptNeedle):
                 await anext(pieces)  # type: ignore[arg-type]
 

@@ -22,6 +22,8 @@ _MIB = 1 << 20
 _COMPAT = ("4.48", "4.44")
 _FRONTS_MIN = 2
 _FRONTS_MAX = 256
+_READ_BUFFER_MIB_MAX = 32
+_BLOCKS_PER_BUFFER = 8
 
 
 def build_node_config(
@@ -60,7 +62,7 @@ def build_node_config(
         file_size_limit_bytes=line.number("fileSizeLimitMB") * _MIB,
         images_upright=line.boolean("images.fix.orientation"),
         read_mode=line.text("readMode"),
-        read_buffer_bytes=max(1, line.number("readBufferSizeMB")) * _MIB,
+        read_block_bytes=_read_block_bytes(line.number("readBufferSizeMB")),
         upload_limit_bytes=max(0, line.number("concurrentUploadLimitMB")) * _MIB,
         download_limit_bytes=max(0, line.number("concurrentDownloadLimitMB")) * _MIB,
         upload_wait_s=line.seconds("inflightUploadDataTimeout"),
@@ -82,6 +84,12 @@ def _checked_port(port: int) -> int:
     if not 0 <= port <= _PORT_MAX:
         raise ConfigError(f"listen tcp: address {port}: invalid port")
     return port
+
+
+def _read_block_bytes(buffer_mib: int) -> int:
+    """A stream holds a few blocks, and there may be thousands of streams."""
+    # DEVIATE: the reference reads whole buffers; of memory that slow clients hold, this is an eighth.
+    return min(max(1, buffer_mib), _READ_BUFFER_MIB_MAX) * _MIB // _BLOCKS_PER_BUFFER
 
 
 def _masters(line: CommandLine) -> tuple[str, ...]:

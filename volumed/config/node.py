@@ -85,7 +85,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     images_upright: bool = False
     """Turn JPEG images upright when they are uploaded."""
     read_mode: str = "proxy"
-    read_buffer_bytes: int = 4 << 20
+    read_block_bytes: int = 512 << 10
+    """Most that is read at once of a large object."""
     upload_limit_bytes: int = 0
     """In-flight limit of the node, 0 = off."""
     download_limit_bytes: int = 0

@@ -26,9 +26,8 @@ from volumed.http.node import Node
 from volumed.storage.read_payload import unpack_payload
 from volumed.storage.view import Found, ReadNow
 
-__all__ = ["PAGE_BYTES", "StoredNeedle", "find_needle", "needle_at_hand"]
+__all__ = ["StoredNeedle", "find_needle", "needle_at_hand"]
 
-PAGE_BYTES = 512 << 10
 _MOVES_MAX = 8
 """How often a volume may be compacted under one reader."""
 
@@ -74,10 +73,11 @@ class StoredNeedle:
         raised in its place.
         """
         end = start + length
+        block = self._node.config.read_block_bytes
         checksum = 0
         whole = start == 0 and length == self.data_size
         while start < end:
-            page = await self._page(start, min(PAGE_BYTES, end - start))
+            page = await self._page(start, min(block, end - start))
             start += len(page)
             if whole:
                 checksum = crc32c(page, checksum)
