@@ -23,6 +23,7 @@ _SIDE_MAX = {"jpeg": 65_535, "gif": 65_535}
 _DECODED = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 _JPEG = ("JPEG", "MPO")
 _EXIF_ORIENTATION = 0x0112
+_UPRIGHT = 1
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -100,9 +101,11 @@ def _decode_small(image: Image.Image, scale: Scaling) -> Scaling:
 
 def _pixels(image: Image.Image) -> Image.Image:
     """The decoded image as RGB or RGBA, eight bits each, and nothing else that the file said."""
+    image.load()
     if image.mode.startswith("I"):
         image = image.point(lambda value: value * (1 / 256)).convert("L")
-    pixels = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    pixels = image if image.mode == mode else image.convert(mode)
     pixels.info = {}
     return pixels
 
@@ -112,8 +115,13 @@ def _upright(image: Image.Image) -> bytes | None:
         return None
     exif = Image.Exif()
     exif.load(image.info["exif"])
-    turn = _TURNS.get(exif.get(_EXIF_ORIENTATION, 1))
-    return None if turn is None else _encode_jpeg(_pixels(image).transpose(turn))
+    orientation = exif.get(_EXIF_ORIENTATION, _UPRIGHT)
+    if orientation == _UPRIGHT:
+        return None
+    turn = _TURNS.get(orientation)
+    pixels = _pixels(image)
+    # COMPAT: with a number that means nothing it is encoded anew, too.
+    return _encode_jpeg(pixels if turn is None else pixels.transpose(turn))
 
 
 def _encode_png(image: Image.Image) -> bytes:
