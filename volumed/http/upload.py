@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from volumed.errors import FormatError, SizeLimitExceeded
 from volumed.formats.checksum import crc32c
@@ -32,7 +33,20 @@ from volumed.http.pairs import collect_pairs
 from volumed.http.query import Form, go_bool, parse_form
 from volumed.http.sniff import sniff
 
-__all__ = ["ParsedUpload", "UploadForm", "parse_upload", "parse_upload_form", "upload_result"]
+__all__ = [
+    "ContentHead",
+    "ParsedUpload",
+    "UploadForm",
+    "UploadRules",
+    "check_md5",
+    "form_content_head",
+    "is_form_upload",
+    "md5_text",
+    "parse_upload",
+    "parse_upload_form",
+    "raw_content_head",
+    "upload_result",
+]
 
 _FORM_BODY_BYTES_MAX = 10 << 20
 _FORM_FIELDS_MAX = 100_000
@@ -91,8 +105,8 @@ class ParsedUpload:
     content_md5: str = ""
     """Base64; only when the client supplied one."""
 
-    def to_needle(self, key: int, cookie: int) -> Needle:
-        """The needle to write, checksum included."""
+    def to_needle(self, key: int, cookie: int, checksum: int | None = None) -> Needle:
+        """The needle to write; ``checksum`` is that of the data, None = to be computed."""
         flags = FLAG_LAST_MODIFIED
         flags |= FLAG_NAME if self.name is not None else 0
         flags |= FLAG_MIME if self.mime is not None else 0
@@ -110,20 +124,65 @@ class ParsedUpload:
             last_modified=self.last_modified,
             ttl=self.ttl,
             pairs=self.pairs,
-            checksum=crc32c(self.data),
+            checksum=crc32c(self.data) if checksum is None else checksum,
         )
 
 
 @dataclass(slots=True)
-class _Content:
-    """A body and what its framing says about it."""
+class ContentHead:
+    """What the framing of an upload says about the data."""
 
-    data: Buffer
     name: str
     mime: str
     declared_type: str
     is_gzipped: bool
     declared_md5: str
+
+
+class UploadRules:
+    """Decisions about one content, once all form values are known."""
+
+    __slots__ = ("_form", "_head", "_request", "_values", "expected_md5", "is_manifest", "mime")
+
+    def __init__(self, request: Request, form: UploadForm, head: ContentHead, fields: dict[str, str]) -> None:
+        """``fields`` are the text fields of a multipart form."""
+        self._request = request
+        self._form = form
+        self._head = head
+        self._values = {**fields, **form.values} if fields else form.values
+        self.is_manifest = go_bool(self._values.get("cm", ""))
+        self.mime = head.mime if self.is_manifest else _decide_mime(head)
+        self.expected_md5 = go_text(request.headers.get(b"content-md5", b"")) or head.declared_md5
+
+    def compresses(self, start: Buffer) -> bool:
+        """Whether data that start like this are to be compressed, if that makes them smaller (http.md 4.4)."""
+        if self._head.is_gzipped or self._form.query.get("type") == "replicate":
+            return False
+        kind = self.mime or sniff(start).decode()
+        return is_compressible(self._head.name, "" if kind == _OCTET_STREAM else kind)
+
+    def upload(self, data: Buffer, *, is_compressed: bool, original_size: int, now_s: int) -> ParsedUpload:
+        """What is stored; ``data`` as they are stored, ``is_compressed`` by us."""
+        values = self._values
+        return ParsedUpload(
+            data=data,
+            name=_storable(self._head.name),
+            mime=_storable(self.mime),
+            pairs=collect_pairs(self._request.raw_headers),
+            last_modified=_timestamp(values.get("ts", "")) or now_s,
+            ttl=_ttl(values.get("ttl", "")),
+            is_manifest=self.is_manifest,
+            is_gzipped=self._head.is_gzipped or is_compressed,
+            original_size=original_size,
+            content_md5=self.expected_md5,
+        )
+
+
+class _Content(NamedTuple):
+    """A complete body and what its framing says about it."""
+
+    head: ContentHead
+    data: Buffer
     fields: dict[str, str]
 
 
@@ -146,29 +205,18 @@ def parse_upload(
 ) -> ParsedUpload:
     """Step 7 of an upload. Raises `FormatError` or `SizeLimitExceeded`, both answered 400, and
     `DecompressedTooLarge` (413)."""
-    content = _read_content(request, b"" if form.body_consumed else body, size_limit_bytes)
-    values = {**content.fields, **form.values} if content.fields else form.values
-    is_manifest = go_bool(values.get("cm", ""))
-    mime = content.mime if is_manifest else _decide_mime(content)
-    unzipped = gunzip(content.data) if content.is_gzipped else None
-    plain = content.data if unzipped is None else unzipped
-    expected_md5 = go_text(request.headers.get(b"content-md5", b"")) or content.declared_md5
-    if expected_md5:
-        _check_md5(expected_md5, plain)
-    compressed = None
-    if not content.is_gzipped and form.query.get("type") != "replicate":
-        compressed = _compress(content, mime)
-    return ParsedUpload(
-        data=content.data if compressed is None else compressed,
-        name=_storable(content.name),
-        mime=_storable(mime),
-        pairs=collect_pairs(request.raw_headers),
-        last_modified=_timestamp(values.get("ts", "")) or now_s,
-        ttl=_ttl(values.get("ttl", "")),
-        is_manifest=is_manifest,
-        is_gzipped=content.is_gzipped or compressed is not None,
+    head, data, fields = _read_content(request, b"" if form.body_consumed else body, size_limit_bytes)
+    rules = UploadRules(request, form, head, fields)
+    unzipped = gunzip(data) if head.is_gzipped else None
+    plain = data if unzipped is None else unzipped
+    if rules.expected_md5:
+        check_md5(rules.expected_md5, md5_text(plain), len(plain))
+    compressed = gzip_if_smaller(data) if rules.compresses(data) else None
+    return rules.upload(
+        data if compressed is None else compressed,
+        is_compressed=compressed is not None,
         original_size=len(plain),
-        content_md5=expected_md5,
+        now_s=now_s,
     )
 
 
@@ -184,38 +232,45 @@ def upload_result(upload: ParsedUpload, etag: str, *, pretty: bool = False) -> b
     return encode_json({name: value for name, value in fields.items() if value}, pretty=pretty)
 
 
-def _read_content(request: Request, body: Buffer, size_limit_bytes: int) -> _Content:
+def is_form_upload(request: Request) -> bool:
+    """Whether the body of a POST is a form; all others are the data as they are (http.md 4.2)."""
     content_type = request.headers.get(b"content-type", b"")
-    if request.method == "POST" and (not content_type or b"form-data" in content_type):
-        return _read_form_file(content_type, body, size_limit_bytes)
-    if len(body) > size_limit_bytes:
-        raise SizeLimitExceeded.file(size_limit_bytes)
-    declared = go_text(content_type)
-    return _Content(
-        data=body,
+    return request.method == "POST" and (not content_type or b"form-data" in content_type)
+
+
+def raw_content_head(request: Request) -> ContentHead:
+    """Of a body that is no form."""
+    declared = go_text(request.headers.get(b"content-type", b""))
+    return ContentHead(
         name=base_name(raw_upload_name(request.headers.get(b"content-disposition"), request.path)),
         mime=declared,
         declared_type=declared,
         is_gzipped=request.headers.get(b"content-encoding") == b"gzip",
         declared_md5="",
-        fields={},
     )
 
 
-def _read_form_file(content_type: bytes, body: Buffer, size_limit_bytes: int) -> _Content:
-    file = parse_form_data(content_type, body, size_limit_bytes)
-    return _Content(
-        data=file.data,
-        name=base_name(file.filename),
+def form_content_head(filename: str, headers: dict[bytes, bytes]) -> ContentHead:
+    """Of a part of a form."""
+    return ContentHead(
+        name=base_name(filename),
         mime="",
-        declared_type=go_text(file.headers.get(b"content-type", b"")),
-        is_gzipped=file.headers.get(b"content-encoding") == b"gzip",
-        declared_md5=go_text(file.headers.get(b"content-md5", b"")),
-        fields=file.fields,
+        declared_type=go_text(headers.get(b"content-type", b"")),
+        is_gzipped=headers.get(b"content-encoding") == b"gzip",
+        declared_md5=go_text(headers.get(b"content-md5", b"")),
     )
 
 
-def _decide_mime(content: _Content) -> str:
+def _read_content(request: Request, body: Buffer, size_limit_bytes: int) -> _Content:
+    if is_form_upload(request):
+        file = parse_form_data(request.headers.get(b"content-type", b""), body, size_limit_bytes)
+        return _Content(form_content_head(file.filename, file.headers), file.data, file.fields)
+    if len(body) > size_limit_bytes:
+        raise SizeLimitExceeded.file(size_limit_bytes)
+    return _Content(raw_content_head(request), body, {})
+
+
+def _decide_mime(content: ContentHead) -> str:
     ext = extension(content.name)
     guess = mime_by_extension(ext.lower()) if ext and ext != content.name else ""
     declared = content.declared_type
@@ -226,19 +281,16 @@ def _decide_mime(content: _Content) -> str:
     return content.mime
 
 
-def _compress(content: _Content, mime: str) -> bytes | None:
-    kind = mime or sniff(content.data).decode()
-    if kind == _OCTET_STREAM:
-        kind = ""
-    return gzip_if_smaller(content.data) if is_compressible(content.name, kind) else None
+def md5_text(data: Buffer) -> str:
+    """MD5 in base64, as `Content-MD5` has it."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _check_md5(expected: str, data: Buffer) -> None:
-    computed = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+def check_md5(expected: str, computed: str, size: int) -> None:
+    """Raises `FormatError` when they differ (http.md 4.5)."""
     if computed != expected:
         raise FormatError(
-            f"Content-MD5 did not match md5 of file data expected [{expected}] "
-            f"received [{computed}] size {len(data)}"
+            f"Content-MD5 did not match md5 of file data expected [{expected}] received [{computed}] size {size}"
         )
 
 
