@@ -38,6 +38,7 @@ __all__ = [
     "decode_paged_head",
     "decode_record",
     "encode_body",
+    "encode_body_frame",
     "encode_footer",
     "encode_header",
     "encode_record",
@@ -163,10 +164,15 @@ def encode_body(needle: Needle, version: int) -> tuple[bytes, Buffer, bytes]:
     Name and mime must be shorter than 256 bytes and pairs than 65536, else `ValueError` or `struct.error`:
     uploads drop longer ones before (3.2).
     """
-    data = needle.data
-    if not data or version == 1:
-        return b"", data, b""
-    return _U32.pack(len(data)), data, _encode_meta(needle)
+    prefix, suffix = encode_body_frame(needle, len(needle.data), version)
+    return prefix, needle.data, suffix
+
+
+def encode_body_frame(needle: Needle, data_length: int, version: int) -> tuple[bytes, bytes]:
+    """(prefix, suffix) of a body whose data are elsewhere; like `encode_body`."""
+    if not data_length or version == 1:
+        return b"", b""
+    return _U32.pack(data_length), _encode_meta(needle)
 
 
 def _encode_meta(needle: Needle) -> bytes:

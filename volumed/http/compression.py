@@ -6,7 +6,9 @@ import contextlib
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Protocol
 
 from volumed.errors import ClientError
 from volumed.formats.needle import Buffer
@@ -14,10 +16,14 @@ from volumed.formats.needle import Buffer
 __all__ = [
     "DECOMPRESSED_BYTES_MAX",
     "DecompressedTooLarge",
+    "GunzipStream",
+    "NotGzip",
     "gunzip",
     "gzip_if_smaller",
+    "gzip_stream",
     "is_compressible",
     "is_gzip",
+    "saves_enough",
 ]
 
 codec: ModuleType = zlib
@@ -31,6 +37,10 @@ DECOMPRESSED_BYTES_MAX = 2 << 30
 _GZIP_WINDOW = 31
 """zlib's way to ask for a gzip header; it writes no time and no name, so equal data give equal bytes."""
 _LEVEL = 1
+_STEP_BYTES = 16 << 10
+"""Compressed bytes taken at a time; each end of a member copies what is left of a step."""
+_PIECE_BYTES = 256 << 10
+"""Longest piece that a step gives."""
 
 _COMPRESSIBLE_IMAGE_NAMES = frozenset({".svg", ".bmp", ".wav"})
 _ARCHIVE_NAMES = frozenset({".zip", ".rar", ".gz", ".bz2", ".xz", ".zst", ".br"})
@@ -39,6 +49,18 @@ _SOURCE_NAMES = frozenset(
 )
 _IMAGE_NAMES = frozenset({".png", ".jpg", ".jpeg"})
 _COMPRESSIBLE_AUDIO = frozenset({"wave", "wav", "x-wav", "x-pn-wav"})
+
+
+class Compressor(Protocol):
+    """Of ``zlib`` or ``isal``."""
+
+    def compress(self, data: Buffer, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class NotGzip(ClientError):
+    """Data that are said to be gzip and are not."""
 
 
 class DecompressedTooLarge(ClientError):
@@ -73,7 +95,18 @@ def is_compressible(name: str, mime: str) -> bool:
 def gzip_if_smaller(data: Buffer) -> bytes | None:
     """The data compressed at the fastest level, or None when that saves less than a tenth."""
     compressed: bytes = codec.compress(data, _LEVEL, _GZIP_WINDOW)
-    return compressed if len(compressed) * 10 < len(data) * 9 else None
+    return compressed if saves_enough(len(compressed), len(data)) else None
+
+
+def gzip_stream() -> Compressor:
+    """The same for data that come in pieces."""
+    stream: Compressor = codec.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+    return stream
+
+
+def saves_enough(compressed_bytes: int, bytes_before: int) -> bool:
+    """Whether compressed data are kept (http.md 4.4)."""
+    return compressed_bytes * 10 < bytes_before * 9
 
 
 def gunzip(data: Buffer, limit: int = DECOMPRESSED_BYTES_MAX) -> bytes | None:
@@ -92,6 +125,53 @@ def gunzip(data: Buffer, limit: int = DECOMPRESSED_BYTES_MAX) -> bytes | None:
     if len(content) > limit:
         raise DecompressedTooLarge(f"decompressed data over the limited {limit} bytes")
     return content if complete else None
+
+
+class GunzipStream:
+    """`gunzip` for data that come in pieces, with bounded output at a time."""
+
+    def __init__(self, limit: int = DECOMPRESSED_BYTES_MAX) -> None:
+        self._limit = limit
+        self._size = 0
+        self._member = codec.decompressobj(_GZIP_WINDOW)
+        self.complete = False
+        """A member has ended, and nothing came behind it."""
+
+    def feed(self, data: Buffer) -> Iterator[bytes]:
+        """What these bytes decompress to, in pieces. Raises `NotGzip`, `DecompressedTooLarge`."""
+        view = memoryview(data)
+        for at in range(0, len(view), _STEP_BYTES):
+            yield from self._step(bytes(view[at : at + _STEP_BYTES]))
+
+    def _step(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self.complete:
+                # Zeros may fill the space behind a member.
+                data = data.lstrip(b"\0")
+                if not data:
+                    return
+                self._member = codec.decompressobj(_GZIP_WINDOW)
+                self.complete = False
+            for piece in self._inflate(data):
+                self._size += len(piece)
+                if self._size > self._limit:
+                    raise DecompressedTooLarge(f"decompressed data over the limited {self._limit} bytes")
+                yield piece
+            self.complete = self._member.eof
+            data = self._member.unused_data if self.complete else b""
+
+    def _inflate(self, data: bytes) -> Iterator[bytes]:
+        member = self._member
+        try:
+            while True:
+                piece: bytes = member.decompress(data, _PIECE_BYTES)
+                if piece:
+                    yield piece
+                data = member.unconsumed_tail
+                if member.eof or (not data and len(piece) < _PIECE_BYTES):
+                    return
+        except (codec.error, OSError, EOFError) as error:
+            raise NotGzip(str(error)) from error
 
 
 def _gunzip_members(data: Buffer, length_max: int) -> bytes:

@@ -1,0 +1,143 @@
+"""The data of one upload as they come: checked, measured and compressed piece by piece (http.md 4.2, 4.4, 4.5).
+
+Pure: what is to be kept is returned, and somebody else keeps it. Beside the data themselves a compressed form grows if
+it may be wanted; which one is stored turns out at the end, since a form may still say that the file is a manifest.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from volumed.errors import SizeLimitExceeded
+from volumed.formats.needle import Buffer
+from volumed.http.compression import Compressor, GunzipStream, NotGzip, gzip_stream
+from volumed.http.sniff import SNIFF_BYTES
+
+__all__ = ["ContentStream", "Kept", "QuotedPrintable"]
+
+_LINE_BYTES_MAX = 64 << 10
+
+
+class Kept(NamedTuple):
+    """What is to be stored of a piece: as it came, and compressed (empty when nothing is compressed, or not yet)."""
+
+    data: Buffer
+    compressed: bytes
+
+
+class ContentStream:
+    """`feed` all data, then `finish`; afterwards the sizes are final."""
+
+    def __init__(
+        self,
+        size_limit_bytes: int,
+        *,
+        is_gzipped: bool,
+        wants_md5: bool,
+        may_compress: Callable[[bytes], bool],
+    ) -> None:
+        """``may_compress`` is asked once, with the first `SNIFF_BYTES` bytes."""
+        self._limit = size_limit_bytes
+        self._may_compress = may_compress
+        self._md5 = hashlib.md5(usedforsecurity=False) if wants_md5 else None
+        self._plain_md5 = hashlib.md5(usedforsecurity=False) if wants_md5 and is_gzipped else None
+        self._gunzip = GunzipStream() if is_gzipped else None
+        self._gzip: Compressor | None = None
+        self._undecided: list[Buffer] | None = []
+        self.start = b""
+        """The first bytes, as far as sniffing looks at them."""
+        self.size = 0
+        self._plain_size = 0
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a piece takes long enough for a thread."""
+        return not (self._md5 is None and self._gunzip is None and self._gzip is None)
+
+    @property
+    def original_size(self) -> int:
+        """Of the decompressed data, if they could be decompressed."""
+        return self._plain_size if self._is_plain_known else self.size
+
+    @property
+    def md5(self) -> str:
+        """Base64 MD5 of the data before compression; only if asked for."""
+        digest = self._plain_md5 if self._is_plain_known else self._md5
+        return base64.b64encode(digest.digest()).decode() if digest is not None else ""
+
+    def feed(self, data: Buffer) -> Kept:
+        """The next bytes. Raises `SizeLimitExceeded`, `DecompressedTooLarge`."""
+        self.size += len(data)
+        if self.size > self._limit:
+            raise SizeLimitExceeded.file(self._limit)
+        if self._md5 is not None:
+            self._md5.update(data)
+        if self._gunzip is not None:
+            self._count_plain(data)
+        return Kept(data, self._compress(data))
+
+    def finish(self) -> bytes:
+        """The data are complete; the rest of their compressed form."""
+        started = self._decide() if self._undecided is not None else b""
+        return started + (b"" if self._gzip is None else self._gzip.flush())
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether there is a compressed form."""
+        return self._gzip is not None
+
+    @property
+    def _is_plain_known(self) -> bool:
+        return self._gunzip is not None and self._gunzip.complete
+
+    def _count_plain(self, data: Buffer) -> None:
+        assert self._gunzip is not None
+        try:
+            for piece in self._gunzip.feed(data):
+                self._plain_size += len(piece)
+                if self._plain_md5 is not None:
+                    self._plain_md5.update(piece)
+        except NotGzip:
+            self._gunzip = None
+
+    def _compress(self, data: Buffer) -> bytes:
+        if self._undecided is None:
+            return b"" if self._gzip is None else self._gzip.compress(data)
+        self._undecided.append(data)
+        self.start += bytes(data[: SNIFF_BYTES - len(self.start)])
+        return self._decide() if len(self.start) == SNIFF_BYTES else b""
+
+    def _decide(self) -> bytes:
+        held, self._undecided = self._undecided or [], None
+        if self.size and self._may_compress(self.start):
+            self._gzip = gzip_stream()
+            return b"".join([self._gzip.compress(data) for data in held])
+        return b""
+
+
+class QuotedPrintable:
+    """Decodes a part with that transfer encoding, line by line."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: Buffer) -> bytes:
+        """The next bytes, as far as their lines are complete."""
+        text = self._rest + bytes(data)
+        end = text.rfind(b"\n") + 1
+        if not end and len(text) > _LINE_BYTES_MAX:
+            # An escape may be cut off at the end; one that is a soft line break drops all up to the line's end.
+            escape = text.rfind(b"=", len(text) - 2)
+            soft = text.find(b"=\r")
+            end = min(at for at in (escape, soft, len(text)) if at >= 0)
+            text = text if soft < 0 else text[: soft + 2]
+        self._rest = text[end:]
+        return binascii.a2b_qp(text[:end])
+
+    def finish(self) -> bytes:
+        """What is left."""
+        return binascii.a2b_qp(self._rest)
