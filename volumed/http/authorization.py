@@ -91,8 +91,8 @@ def _cookie_token(request: Request) -> bytes:
         if name.lower() != b"cookie":
             continue
         for pair in line.split(b";"):
-            cookie, equals, value = pair.strip(b" \t").partition(b"=")
-            if cookie.rstrip(b" \t") != _COOKIE or not equals:
+            cookie, _, value = pair.strip(b" \t").partition(b"=")
+            if cookie.rstrip(b" \t") != _COOKIE:
                 continue
             if len(value) > 1 and value[:1] == value[-1:] == b'"':
                 value = value[1:-1]

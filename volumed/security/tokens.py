@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import msgspec
 from jwt import InvalidTokenError
@@ -45,6 +46,12 @@ def _signatures() -> PyJWS:
 _SIGNATURES = _signatures()
 
 
+def _parse(payload: bytes) -> _Claims:
+    """COMPAT: letter case means nothing in names of claims, the last of a name counts, and a time may be a text."""
+    claims = msgspec.json.decode(payload, type=dict[str, Any])
+    return msgspec.convert({name.lower(): value for name, value in claims.items()}, _Claims, strict=False)
+
+
 class TokenKey:
     """One signing key and the lifetime of what is signed with it."""
 
@@ -58,9 +65,8 @@ class TokenKey:
         if len(token) > TOKEN_BYTES_MAX or b"=" in token:
             return False
         try:
-            payload = _SIGNATURES.decode(token, self._key, algorithms=tuple(_HASHES))
-            claims = msgspec.json.decode(payload, type=_Claims)
-        except (InvalidTokenError, msgspec.DecodeError, UnicodeDecodeError):
+            claims = _parse(_SIGNATURES.decode(token, self._key, algorithms=tuple(_HASHES)))
+        except (InvalidTokenError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         now_s = time.time()
         if claims.exp is not None and now_s >= claims.exp:
