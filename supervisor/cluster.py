@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from supervisor.loop import Loop, Timer
 from supervisor.master import MasterLink, MasterStream
+from supervisor.metrics import PushGateway
 from supervisor.node import Node, VolumeChanges
 from volumed.bus.calls import ServerState
 from volumed.bus.events import NodeOptions
+from volumed.config.address import http_address
 from volumed.config.node import NodeConfig
 
 if TYPE_CHECKING:
@@ -32,12 +35,14 @@ class ClusterMember:
         loop: Loop,
         node: Node,
         state: Callable[[], ServerState],
-        on_found: Callable[[], None],
+        on_found: Callable[[PushGateway], None],
         on_options: Callable[[], None],
         on_duplicates: Callable[[], None],
     ) -> None:
         self.current_master = config.masters[0] if config.masters else ""
         self.found = False
+        self.disconnections: Counter[str] = Counter()
+        """Streams that a master took and that ended, by its address."""
         self._left = False
         self._config = config
         self._loop = loop
@@ -49,6 +54,7 @@ class ClusterMember:
         self._link = MasterLink(config.masters, self)
         self._stream: MasterStream | None = None
         self._session: HeartbeatSession | None = None
+        self._answered = False
         self._pulse: Timer | None = None
         self.options = NodeOptions(0, preallocate=False)
         self._on_left: Callable[[], None] | None = None
@@ -98,8 +104,8 @@ class ClusterMember:
 
     # --- from the link's thread
 
-    def found_master(self, address: str) -> None:
-        self._loop.post(lambda: self._found(address))
+    def found_master(self, address: str, gateway: PushGateway) -> None:
+        self._loop.post(lambda: self._found(address, gateway))
 
     def opened(self, stream: MasterStream) -> None:
         self._loop.post(lambda: self._opened(stream))
@@ -115,10 +121,10 @@ class ClusterMember:
 
     # --- the same on the loop
 
-    def _found(self, address: str) -> None:
+    def _found(self, address: str, gateway: PushGateway) -> None:
         self.current_master = address
         self.found = True
-        self._on_found()
+        self._on_found(gateway)
 
     def _opened(self, stream: MasterStream) -> None:
         from supervisor.heartbeat import HeartbeatSession, Identity
@@ -129,6 +135,7 @@ class ClusterMember:
         config = self._config
         self.current_master = stream.target
         self._stream = stream
+        self._answered = False
         self._session = HeartbeatSession(
             Identity(
                 ip=config.ip,
@@ -147,6 +154,7 @@ class ClusterMember:
     def _received(self, stream: MasterStream, response: Any) -> None:
         if stream is not self._stream or self._session is None:
             return
+        self._answered = True
         reaction = self._session.receive(response)
         if response.resend_full_volume_list:
             _log.info("master %s asks for the whole list of volumes", stream.target)
@@ -159,6 +167,8 @@ class ClusterMember:
     def _closed(self, stream: MasterStream) -> None:
         if stream is self._stream:
             self._end_session()
+            if self._answered:
+                self.disconnections[http_address(stream.target)] += 1
         if self._left:
             self._has_left()
 

@@ -8,6 +8,7 @@ import sys
 from functools import partial
 
 from supervisor.notify import Notifier
+from supervisor.profiles import profiled
 from supervisor.runtime_dir import RuntimeDir
 from supervisor.security import SecurityKeeper
 from supervisor.sockets import NodeSockets, PortUnavailable
@@ -35,9 +36,15 @@ def run_node(line: CommandLine, programs: Programs = PROGRAMS) -> int:
         security = SecurityKeeper(settings, read, runtime_dir.path)
         for name in line.ineffective():
             _log.warning("-%s has no effect in this build", name)
-        return Supervisor(config, security, NodeSockets(config), Notifier(), programs).run()
+        with profiled(*_profiles(line)):
+            return Supervisor(config, security, NodeSockets(config), Notifier(), programs).run()
     except (ConfigError, PortUnavailable, VolumedError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FATAL
     finally:
         runtime_dir.remove()
+
+
+def _profiles(line: CommandLine) -> tuple[str, str]:
+    """Where to write profiles at the stop; the pages of ``-pprof`` replace them."""
+    return ("", "") if line.boolean("pprof") else (line.text("cpuprofile"), line.text("memprofile"))

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from supervisor.metrics import PushGateway
 from supervisor.route import DuplicateDirectories, MasterRoute, StreamEnd, stream_end
 from volumed.config.address import grpc_address, http_address
+from volumed.errors import RetryError
 
 __all__ = ["MasterLink", "MasterStream", "StreamHandler", "channel_options"]
 
@@ -62,7 +64,7 @@ class MasterStream:
 class StreamHandler(Protocol):
     """What the loop does with a stream; every method is called on the link's thread and must only post."""
 
-    def found_master(self, address: str) -> None: ...
+    def found_master(self, address: str, gateway: PushGateway) -> None: ...
     def opened(self, stream: MasterStream) -> None: ...
     def received(self, stream: MasterStream, response: Any) -> None: ...
     def closed(self, stream: MasterStream) -> None: ...
@@ -93,10 +95,10 @@ class MasterLink:
         self._may_stream.set()
 
     def _run(self) -> None:
-        address = self._find_master()
-        if not address:
+        found = self._find_master()
+        if found is None:
             return
-        self._handler.found_master(address)
+        self._handler.found_master(*found)
         self._may_stream.wait()
         route = MasterRoute(self._seeds)
         try:
@@ -109,18 +111,19 @@ class MasterLink:
             _log.error("another server keeps announcing the directories of this node")
             self._handler.duplicate_directories()
 
-    def _find_master(self) -> str:
-        """The first seed that answers; seeds are tried in turn for ever. Empty when stopped."""
+    def _find_master(self) -> tuple[str, PushGateway] | None:
+        """The first seed that answers, and where it wants metrics; seeds are tried in turn for ever. None when
+        stopped."""
         while True:
             for seed in self._seeds:
                 if self._stopping.is_set():
-                    return ""
-                error = _ask_configuration(seed)
-                if not error:
-                    return seed
-                _log.warning("master %s: %s", seed, error)
+                    return None
+                try:
+                    return seed, _ask_configuration(seed)
+                except RetryError as error:
+                    _log.warning("master %s: %s", seed, error.text)
             if self._stopping.wait(_ROUND_PAUSE_S):
-                return ""
+                return None
 
     def _stream(self, target: str) -> StreamEnd | None:
         """Serve one stream to its end, and say which response ended it, if one did.
@@ -150,8 +153,8 @@ class MasterLink:
         return None
 
 
-def _ask_configuration(seed: str) -> str:
-    """Ask a seed for its configuration; the error, or empty when it answered."""
+def _ask_configuration(seed: str) -> PushGateway:
+    """What interests us of a seed's configuration. Raises `RetryError` when it does not answer."""
     import grpc
 
     from volumed.wire.master_pb2 import GetMasterConfigurationRequest
@@ -159,9 +162,9 @@ def _ask_configuration(seed: str) -> str:
 
     with grpc.insecure_channel(grpc_address(seed), options=channel_options()) as channel:
         try:
-            SeaweedStub(channel).GetMasterConfiguration(
+            answer = SeaweedStub(channel).GetMasterConfiguration(
                 GetMasterConfigurationRequest(), timeout=_CONFIGURATION_TIMEOUT_S
             )
         except grpc.RpcError as error:
-            return str(error.details())
-    return ""
+            raise RetryError(str(error.details())) from None
+    return PushGateway(answer.metrics_address, answer.metrics_interval_seconds)

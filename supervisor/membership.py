@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from supervisor.node import VolumeChanges
@@ -25,6 +25,10 @@ class Membership(Protocol):
     @property
     def options(self) -> NodeOptions:
         """What workers must know."""
+
+    @property
+    def disconnections(self) -> Mapping[str, int]:
+        """Heartbeat streams that ended, by the master's address."""
 
     def start(self) -> None:
         """Look for the cluster."""

@@ -75,6 +75,10 @@ class ProcessTable:
     def __len__(self) -> int:
         return len(self._running)
 
+    def pids(self) -> dict[str, int]:
+        """Name and process id of all that run."""
+        return {process.name: process.pid for process in self._running.values()}
+
     def spawn(
         self,
         name: str,

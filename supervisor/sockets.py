@@ -16,12 +16,16 @@ from volumed.config.node import NodeConfig
 __all__ = ["NodeSockets", "PortUnavailable"]
 
 
+_LOOPBACK = "127.0.0.1"
+
+
 class PortUnavailable(Exception):
     """A port cannot be bound; the process exits with status 255."""
 
 
 class NodeSockets:
-    """``admin``, ``public`` (None when it is the same port) and the reservation of the gRPC port."""
+    """``admin``, ``public`` (None when it is the same port), the reservation of the gRPC port, and ``metrics`` and
+    ``debug`` (None when they are off)."""
 
     def __init__(self, config: NodeConfig) -> None:
         with contextlib.ExitStack() as held:
@@ -30,6 +34,12 @@ class NodeSockets:
             self.public: socket.socket | None = None
             if config.public_port != config.port:
                 self.public = held.enter_context(_reserve(config.bind_ip, config.public_port))
+            self.metrics: socket.socket | None = None
+            if config.metrics_port:
+                self.metrics = held.enter_context(_reserve(config.metrics_ip, config.metrics_port))
+            self.debug: socket.socket | None = None
+            if config.debug_port:
+                self.debug = held.enter_context(_reserve(_LOOPBACK, config.debug_port))
             held.pop_all()
 
     def inherited(self) -> dict[str, int]:
@@ -47,7 +57,7 @@ class NodeSockets:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
     def close(self) -> None:
-        for item in (self.admin, self.public, self._reservation):
+        for item in (self.admin, self.public, self._reservation, self.metrics, self.debug):
             if item is not None:
                 item.close()
 

@@ -12,7 +12,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -127,6 +127,7 @@ class Standalone:
 
     found = True
     current_master = ""
+    disconnections: Mapping[str, int] = {}
 
     def __init__(self, config: NodeConfig, node: Node, ids: IdStore, jobs: Jobs, caller: CallClient) -> None:
         self.options = NodeOptions(config.volume_size_limit_bytes, config.preallocate)

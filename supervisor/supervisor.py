@@ -24,6 +24,8 @@ from supervisor.jobs import Jobs
 from supervisor.loop import Loop
 from supervisor.master_calls import MasterCalls, MasterCluster
 from supervisor.membership import Membership
+from supervisor.metrics import Metrics, PushGateway
+from supervisor.metrics_state import NodeView, state_samples
 from supervisor.node import Node
 from supervisor.notify import Notifier
 from supervisor.processes import ProcessTable, describe_exit
@@ -38,6 +40,7 @@ from volumed.bus import calls, events
 from volumed.bus.caller import Caller
 from volumed.config.node import BODY_POOL_PREFIX, NodeConfig, write_node_config
 from volumed.errors import VolumedError
+from volumed.metrics.stated import Stated
 from volumed.nodetable import create_node_table
 
 __all__ = ["EXIT_FATAL", "PROGRAMS", "Programs", "Supervisor"]
@@ -90,6 +93,7 @@ class Supervisor:
         self._table = create_node_table(
             config.node_table_path(), len(config.disks), 2 * config.http_fronts + _FRONT_ROWS_SPARE
         )
+        self._metrics = Metrics(config, self._loop, self._processes, self._table, self._stated)
         node_json = write_node_config(config)
         self._file_jobs = Jobs(self._loop, "state", threads=1)
         self._security_jobs = Jobs(self._loop, "security", threads=1)
@@ -138,7 +142,7 @@ class Supervisor:
             self._loop,
             self._node,
             lambda: self._state.current,
-            self._open_when_settled,
+            self._master_found,
             self._tell_options,
             lambda: self._stop(_EXIT_DUPLICATE),
         )
@@ -156,6 +160,7 @@ class Supervisor:
             keeper.start()
         self._http.start()
         self._grpc.start()
+        self._metrics.serve(self._sockets.metrics, self._sockets.debug)
         self._file_jobs.submit(self._state.load, lambda _: self._state_settled(), self._state_unreadable)
         self._loop.call_later(OPENING_LIMIT_S, self._state_settled)
         self._cluster.start()
@@ -175,6 +180,10 @@ class Supervisor:
 
     def _state_unreadable(self, error: VolumedError) -> None:
         self._fatal(error.text)
+
+    def _master_found(self, gateway: PushGateway) -> None:
+        self._metrics.push_to(gateway)
+        self._open_when_settled()
 
     def _open_when_settled(self) -> None:
         """Open the gRPC port once a master is known and no disk is worth waiting for."""
@@ -291,6 +300,10 @@ class Supervisor:
             self._reads.view(),
         )
 
+    def _stated(self) -> list[Stated]:
+        view = NodeView(self._config, self._node, self._table, self._started_at_s, self._cluster.disconnections)
+        return state_samples(view)
+
     def leave_cluster(self) -> None:
         """Deregister, go on serving (grpc.md 3.27)."""
         self._table.set_left_cluster()
@@ -330,6 +343,7 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
+        self._metrics.stop()
         self._exit_status = status
         self._notifier.stopping()
         self._table.set_stopping()

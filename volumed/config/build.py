@@ -13,6 +13,7 @@ from volumed.config.hostaddress import detect_host_address
 from volumed.config.node import NodeConfig
 from volumed.config.notyet import refuse_unimplemented_security
 from volumed.security.settings import SecuritySettings
+from volumed.security.tls import check_tls
 
 __all__ = ["build_node_config"]
 
@@ -31,6 +32,7 @@ def build_node_config(
 ) -> NodeConfig:
     """Decide everything that is not decided by the master. Raises `ConfigError`."""
     refuse_unimplemented_security(security)
+    check_tls(security)
     disks = disk_configs(line)
     standalone = line.mode == STANDALONE
     ip = line.text("ip") or _default_ip(standalone and not line.text("ip.bind"))
@@ -67,6 +69,10 @@ def build_node_config(
         download_limit_bytes=max(0, line.number("concurrentDownloadLimitMB")) * _MIB,
         upload_wait_s=line.seconds("inflightUploadDataTimeout"),
         download_wait_s=line.seconds("inflightDownloadDataTimeout"),
+        metrics_ip=line.text("metricsIp") or line.text("ip.bind") or ip,
+        metrics_port=_port(line, "metricsPort"),
+        debug_port=_port(line, "debug.port") if line.boolean("debug") else 0,
+        pprof=line.boolean("pprof"),
     )
 
 

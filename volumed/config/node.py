@@ -92,6 +92,13 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     download_limit_bytes: int = 0
     upload_wait_s: float = 60.0
     download_wait_s: float = 60.0
+    metrics_ip: str = ""
+    metrics_port: int = 0
+    """0: no metrics listener."""
+    debug_port: int = 0
+    """Of the profiling listener on the loopback address, 0 = none."""
+    pprof: bool = False
+    """Profiling pages on the admin port."""
     volume_size_limit_bytes: int = 30_000 << 20
     """Used by standalone mode; a master tells its own."""
     preallocate: bool = False
