@@ -71,6 +71,7 @@ CASES = [
     "GET /seaweedfsstatic/a%5cb",
     "GET /seaweedfsstatic/%ff",
     "GET /seaweedfsstatic//favicon.ico",
+    "GET /ui/",
 ]
 
 
@@ -156,3 +157,28 @@ def test_the_page_s_own_files_have_their_types(sites: tuple[Site, Site]) -> None
     types = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
     for name, mime in types.items():
         assert get(own.admin, f"/seaweedfsstatic/volumed/{name}").headers["Content-Type"] == mime
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
+def test_the_status_page_is_a_page_for_any_method(sites: tuple[Site, Site], method: str) -> None:
+    bodies = []
+    for each in sites:
+        head, body = each.ask(f"{method} /ui/index.html")
+        assert head[0] == b"HTTP/1.1 200 OK"
+        assert {b"Content-Type: text/html; charset=utf-8", b"Transfer-Encoding: chunked"} < set(head)
+        bodies.append(body)
+    for word in (b"SeaweedFS ", b"8000GB 4.48", b"Disk Stats", b"System Stats", b"# ReadRequests", b"Volumes"):
+        assert all(word in body for body in bodies)
+
+
+def test_the_head_of_the_status_page_tells_no_length(sites: tuple[Site, Site]) -> None:
+    for each in sites:
+        head, body = each.ask("HEAD /ui/index.html")
+        assert head[0] == b"HTTP/1.1 200 OK"
+        assert not body
+        assert not any(line.startswith((b"Content-Length", b"Transfer-Encoding")) for line in head)
+
+
+def test_the_public_port_has_no_status_page(sites: tuple[Site, Site]) -> None:
+    reference, own = sites
+    assert own.ask("GET /ui/index.html", public=True) == reference.ask("GET /ui/index.html", public=True)

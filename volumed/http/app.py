@@ -15,11 +15,12 @@ from volumed.http.exchange import Exchange
 from volumed.http.message import Request, Response
 from volumed.http.node import CALL_TIMEOUT_S, Node
 from volumed.http.query import Form, parse_query
-from volumed.http.responses import empty_response, error_response, json_response
-from volumed.http.routes import is_page
+from volumed.http.responses import empty_response, error_response, json_response, plain_text_error
+from volumed.http.routes import STATUS_PAGE, is_page
 from volumed.http.static import static_response
 from volumed.http.status_page import status_document
 from volumed.http.store_handlers import handle_store
+from volumed.http.ui import status_page_response
 
 __all__ = ["create_app"]
 
@@ -52,6 +53,7 @@ class _Pages:
         self._node = node
         self._admin = {
             "/status": self._status,
+            STATUS_PAGE: self._status_page,
             "/healthz": self._health,
             "/readyz": self._health,
             "/dir/assign": self._assign,
@@ -72,6 +74,13 @@ class _Pages:
             return await handle_store(request, body, self._node, public=exchange.public)
         page = self._admin.get(request.path)
         return static_response(request) if page is None else await page(request, parse_query(request.query_string))
+
+    async def _status_page(self, _request: Request, _query: Form) -> Response:
+        try:
+            status = await self._node.supervisor.call(NodeStatus(), _STATUS_TIMEOUT_S)
+        except VolumedError as error:
+            return plain_text_error(503, error.text)
+        return status_page_response(status, self._node.config, healthy=self._node.healthy)
 
     async def _status(self, _request: Request, query: Form) -> Response:
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from volumed.config.node import NodeConfig
 
-__all__ = ["STATIC_PREFIX", "is_page"]
+__all__ = ["STATIC_PREFIX", "STATUS_PAGE", "is_page"]
 
 STATIC_PREFIX = "/seaweedfsstatic/"
+STATUS_PAGE = "/ui/index.html"
 _PUBLIC = frozenset({"/favicon.ico", "/seaweedfsstatic"})
 _ADMIN = _PUBLIC | {"/status", "/healthz", "/readyz"}
 _STANDALONE = frozenset({"/dir/assign", "/dir/lookup"})
@@ -18,4 +19,6 @@ def is_page(path: str, config: NodeConfig, *, public: bool) -> bool:
         return True
     if public:
         return path in _PUBLIC
+    if path == STATUS_PAGE:
+        return config.shows_ui
     return path in _ADMIN or (config.standalone and path in _STANDALONE)
