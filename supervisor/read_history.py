@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 from collections import deque
-from collections.abc import Iterable
 
 from volumed.bus.calls import ReadHistoryView
+from volumed.metrics.families import REQUESTS
+from volumed.metrics.page import read_page
 
-__all__ = ["ReadHistory"]
+__all__ = ["ReadHistory", "count_reads"]
+
+_READS = frozenset({"GET", "HEAD"})
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1, 60, 3600, 86400
 
@@ -33,21 +37,29 @@ class _Ring:
 
 
 class ReadHistory:
-    """Turns the running totals of the fronts into counts per period. Times are monotonic seconds."""
+    """Turns a running total into counts per period. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, int] = {}
+        self._total = 0
         self._rings = (_Ring(_SECOND, 60), _Ring(_MINUTE, 60), _Ring(_HOUR, 24), _Ring(_DAY, 7))
 
-    def observe(self, now_s: float, totals: Iterable[tuple[int, int]]) -> None:
-        """Take (process id, reads since its start) of every front that lives. What a front served between the last
-        look and its end is not counted."""
-        current = dict(totals)
-        new = sum(max(0, total - self._seen.get(pid, 0)) for pid, total in current.items())
-        self._seen = current
+    def observe(self, now_s: float, total: int) -> None:
+        """Take the number of reads since the node started."""
         for ring in self._rings:
-            ring.add(now_s, new)
+            ring.add(now_s, total - self._total)
+        self._total = total
 
     def view(self) -> ReadHistoryView:
         """What the status page shows."""
         return ReadHistoryView(*(ring.counts() for ring in self._rings))
+
+
+def count_reads(pages: str) -> int:
+    """Reads that all fronts have answered since the node started; ``pages`` is the beginning of the paths of their
+    metrics pages, which outlive them."""
+    return sum(
+        series.cells[0]
+        for path in glob.iglob(glob.escape(pages) + "*")
+        for series in read_page(path)[0]
+        if series.name == REQUESTS.name and series.labels[0] in _READS
+    )

@@ -39,7 +39,7 @@ _FLAG_LEFT_CLUSTER = 2
 _D_STATE, _D_EPOCH, _D_ACCEPTING = range(3)
 
 # front row cells
-_F_PID, _F_CONNECTIONS, _F_UPLOAD, _F_DOWNLOAD, _F_READS, _F_WAITERS = range(6)
+_F_PID, _F_CONNECTIONS, _F_UPLOAD, _F_DOWNLOAD, _F_WAITERS = range(5)
 
 
 class DiskState(enum.IntEnum):
@@ -135,11 +135,6 @@ class FrontRow:
         return self._cells[self._base + _F_DOWNLOAD]
 
     @property
-    def reads(self) -> int:
-        """Read requests since the front started."""
-        return self._cells[self._base + _F_READS]
-
-    @property
     def waiters(self) -> int:
         """Requests that wait until fewer bytes are in flight."""
         return self._cells[self._base + _F_WAITERS]
@@ -156,9 +151,6 @@ class FrontRow:
 
     def add_download(self, count: int) -> None:
         self._cells[self._base + _F_DOWNLOAD] += count
-
-    def add_read(self) -> None:
-        self._cells[self._base + _F_READS] += 1
 
     def add_waiters(self, count: int) -> None:
         self._cells[self._base + _F_WAITERS] += count
