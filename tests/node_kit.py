@@ -78,6 +78,7 @@ class FakeNode:
         self.view = self
         self.supervisor = self
         self.peers = self
+        self.scheme = "http"
         self.cached = True
         self.record = self.new_record(1)
         self.mounted = True

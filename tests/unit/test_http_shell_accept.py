@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from volumed.http.accept import Acceptor
@@ -32,9 +33,8 @@ async def accepting(table: NodeTable, connections_max: int = 100) -> AsyncIterat
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         loop = asyncio.get_running_loop()
-        acceptor = Acceptor(
-            loop, listener, table, table.fronts[0], connections_max, lambda: Counting(table)
-        )
+        adopt = partial(loop.connect_accepted_socket, lambda: Counting(table))
+        acceptor = Acceptor(loop, listener, table, table.fronts[0], connections_max, adopt)
         yield listener.getsockname()
         acceptor.close()
         acceptor.close()

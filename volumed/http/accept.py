@@ -10,11 +10,11 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from volumed.nodetable import FrontRow, NodeTable
 
-__all__ = ["Acceptor"]
+__all__ = ["Acceptor", "Adopt"]
 
 _log = logging.getLogger(__name__)
 _PER_WAKE_UP_MAX = 16
@@ -23,6 +23,9 @@ _YIELDS_MAX = 5
 """After so many yields in a row the sibling is taken to be busy or hung."""
 _SHORTAGE_S = 0.2
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+Adopt = Callable[[socket.socket], Awaitable[object]]
+"""Makes a connection of an accepted socket. When it raises `OSError`, the socket is closed."""
 
 
 class Acceptor:
@@ -35,14 +38,14 @@ class Acceptor:
         table: NodeTable,
         row: FrontRow,
         connections_max: int,
-        create: Callable[[], asyncio.Protocol],
+        adopt: Adopt,
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._table = table
         self._row = row
         self._connections_max = connections_max
-        self._create = create
+        self._adopt = adopt
         self._yields = 0
         self._pending: set[asyncio.Task[object]] = set()
         self._resume: asyncio.TimerHandle | None = None
@@ -59,7 +62,7 @@ class Acceptor:
 
     def _accept(self) -> None:
         for _ in range(_PER_WAKE_UP_MAX):
-            mine = self._row.connections + len(self._pending)
+            mine = self._row.connections
             if mine >= self._connections_max:
                 self._pause(_SHORTAGE_S)
                 return
@@ -78,16 +81,20 @@ class Acceptor:
                 _log.error("accept: %s", error)
                 self._pause(_SHORTAGE_S)
                 return
-            task = self._loop.create_task(self._adopt(connection))
+            task = self._loop.create_task(self._take_over(connection))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
 
-    async def _adopt(self, connection: socket.socket) -> None:
+    async def _take_over(self, connection: socket.socket) -> None:
+        # A handshake may take a while; the siblings are to see it meanwhile.
+        self._row.add_connections(1)
         try:
-            await self._loop.connect_accepted_socket(self._create, connection)
+            await self._adopt(connection)
         except OSError as error:
             _log.info("lost a connection at once: %s", error)
             connection.close()
+        finally:
+            self._row.add_connections(-1)
 
     def _fewest(self) -> int:
         return min((row.connections for row in self._table.live_fronts()), default=0)

@@ -54,11 +54,11 @@ class ChunkedFile:
                 yield piece
             return
         except (NeedleNotFound, NeedleDeleted):
-            raise _unreadable(404, own_address(self._node.config), part.fid) from None
+            raise self._unreadable(404, own_address(self._node.config), part.fid) from None
         except VolumedError:
-            raise _unreadable(500, own_address(self._node.config), part.fid) from None
+            raise self._unreadable(500, own_address(self._node.config), part.fid) from None
         if stored.needle.size and stored.needle.cookie != fid.cookie:
-            raise _unreadable(404, own_address(self._node.config), part.fid)
+            raise self._unreadable(404, own_address(self._node.config), part.fid)
         async for piece in _local_pieces(stored, part):
             yield piece
 
@@ -71,10 +71,10 @@ class ChunkedFile:
         try:
             answer = await self._node.peers.request("GET", location.url, path, headers)
         except PeerError as error:
-            raise ChunkError(f"Read chunk needle error: http://{location.url}/{part.fid}: {error.text}") from None
+            raise ChunkError(f"Read chunk needle error: {self._url(location.url, part.fid)}: {error.text}") from None
         try:
             if answer.status != (206 if part.offset else 200):
-                raise _unreadable(answer.status, location.url, part.fid)
+                raise self._unreadable(answer.status, location.url, part.fid)
             left = part.length
             async with contextlib.aclosing(answer.chunks()) as chunks:
                 async for chunk in chunks:
@@ -83,9 +83,15 @@ class ChunkedFile:
                     if not left:
                         return
         except PeerError as error:
-            raise ChunkError(f"Read chunk needle error: http://{location.url}/{part.fid}: {error.text}") from None
+            raise ChunkError(f"Read chunk needle error: {self._url(location.url, part.fid)}: {error.text}") from None
         finally:
             answer.close()
+
+    def _unreadable(self, status: int, address: str, fid: str) -> ChunkError:
+        return ChunkError(f"Read chunk needle error: [{status}] {self._url(address, fid)}")
+
+    def _url(self, address: str, fid: str) -> str:
+        return f"{self._node.peers.scheme}://{address}/{fid}"
 
     async def _location(self, volume_id: int) -> Location:
         lookup = LookupVolume(volume_id, max_age_s=_LOCATIONS_MAX_AGE_S)
@@ -123,7 +129,3 @@ def parse_chunk_id(text: str) -> FileId:
         return FileId(parse_volume_id(volume), key, cookie)
     except FormatError:
         raise ChunkError(f"Invalid fileId {text}") from None
-
-
-def _unreadable(status: int, address: str, fid: str) -> ChunkError:
-    return ChunkError(f"Read chunk needle error: [{status}] http://{address}/{fid}")

@@ -15,6 +15,7 @@ from volumed.images.service import ImageService
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import NodeTable
 from volumed.security.access import Access, AccessView
+from volumed.security.tls import TlsContext
 from volumed.storage.view import NodeView
 
 __all__ = ["FrontNode"]
@@ -30,7 +31,9 @@ class FrontNode:
         loop: asyncio.AbstractEventLoop,
         metrics: FrontMetrics,
         throttle: Throttle,
+        tls: TlsContext | None,
     ) -> None:
+        """``tls`` is for connections to other servers."""
         self.config = config
         self.metrics = metrics
         self.uploads = throttle.uploads
@@ -38,7 +41,7 @@ class FrontNode:
         self.view = NodeView(config, table)
         self.pool = BodyPool(config.body_pool_path(os.getpid()))
         self.supervisor = SupervisorLink(loop, config)
-        self.peers = PeerClient(config.bind_ip)
+        self.peers = PeerClient(config.bind_ip, tls)
         self.images = ImageService()
         self._table = table
         self._access = AccessView(table, config.runtime_dir)

@@ -235,7 +235,7 @@ async def hand_over(request: Request, node: Node, query: Form, path: ParsedPath,
         return await _proxy(request, node, query, location)
     collection = f"collection={quote_plus(go_bytes(query['collection']))}&" if query.get("collection") else ""
     node.metrics.happened(HandlerEvent.READ_REDIRECT)
-    target = f"http://{location.url}/{path.vid_text},{path.fid_text}?{collection}proxied=true"
+    target = f"{node.peers.scheme}://{location.url}/{path.vid_text},{path.fid_text}?{collection}proxied=true"
     return redirect_response(request, 301, go_bytes(target))
 
 

@@ -1,7 +1,7 @@
 """A small HTTP/1.1 client for other servers of the cluster: replicas, chunk holders, proxied reads.
 
-Connections are kept for a while and used again; a request that dies with a kept connection before any answer is sent
-once more on a fresh one. Times and texts: docs/spec/http.md 3.2 and 4.7.
+With a `TlsContext` it speaks HTTPS. Connections are kept for a while and used again; a request that dies with a kept
+connection before any answer is sent once more on a fresh one. Times and texts: docs/spec/http.md 1.6, 3.2 and 4.7.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import NamedTuple, Protocol
 
 from volumed.errors import RetryError
 from volumed.formats.needle import Buffer
 from volumed.http.message import Headers
+from volumed.security.tls import TlsContext
 
-__all__ = ["PeerClient", "PeerError", "PeerResponse"]
+__all__ = ["PeerClient", "PeerError", "PeerResponse", "SizedStream"]
 
 _DIAL_TIMEOUT_S = 10.0
 _HEAD_TIMEOUT_S = 30.0
@@ -26,6 +27,14 @@ _READ_BYTES = 256 << 10
 _IDLE_S = 30.0
 _IDLE_PER_PEER_MAX = 32
 _NO_BODY_STATUSES = frozenset({204, 304})
+
+
+class SizedStream(Protocol):
+    """A long part of a request's body: its length, and its pieces as often as it is sent."""
+
+    def __len__(self) -> int: ...
+
+    def __aiter__(self) -> AsyncIterator[Buffer]: ...
 
 
 class PeerError(RetryError):
@@ -131,11 +140,22 @@ class PeerResponse:
             return (await self._connection.reader.readuntil(b"\r\n"))[:-2]
 
 
+async def _pieces(body: Sequence[Buffer | SizedStream]) -> AsyncGenerator[Buffer, None]:
+    for part in body:
+        if isinstance(part, bytes | bytearray | memoryview):
+            yield part
+        else:
+            async for piece in part:
+                yield piece
+
+
 class PeerClient:
     """One per front; used on its loop."""
 
-    def __init__(self, bind_ip: str = "") -> None:
+    def __init__(self, bind_ip: str = "", tls: TlsContext | None = None) -> None:
         """``bind_ip`` is the source address of connections, empty = the system's choice."""
+        self._tls = tls
+        self.scheme = "https" if tls is not None else "http"
         self._local = (bind_ip, 0) if bind_ip not in ("", "0.0.0.0", "::") else None
         self._idle: defaultdict[str, deque[_Connection]] = defaultdict(deque)
 
@@ -145,7 +165,7 @@ class PeerClient:
         address: str,
         target: bytes,
         headers: Headers = [],  # noqa: B006
-        body: Sequence[Buffer] = (),
+        body: Sequence[Buffer | SizedStream] = (),
     ) -> PeerResponse:
         """Send a request to ``host:port`` and wait for the head of the answer. Raises `PeerError`."""
         lines = [f"{method} ".encode(), target, b" HTTP/1.1\r\nHost: ", address.encode(), b"\r\n"]
@@ -190,10 +210,12 @@ class PeerClient:
 
     async def _dial(self, address: str) -> _Connection:
         host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        context = None if self._tls is None else self._tls.current
         try:
             async with asyncio.timeout(_DIAL_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(
-                    host.strip("[]"), int(port), local_addr=self._local, limit=_HEAD_BYTES_MAX
+                    host, int(port), local_addr=self._local, limit=_HEAD_BYTES_MAX, ssl=context
                 )
         except ConnectionRefusedError:
             raise PeerError(f"dial tcp {address}: connect: connection refused") from None
@@ -204,14 +226,15 @@ class PeerClient:
         return _Connection(reader, writer, 0.0)
 
     async def _exchange(
-        self, method: str, address: str, connection: _Connection, head: bytes, body: Sequence[Buffer]
+        self, method: str, address: str, connection: _Connection, head: bytes, body: Sequence[Buffer | SizedStream]
     ) -> PeerResponse:
         reader, writer = connection.reader, connection.writer
         try:
             writer.write(head)
-            for part in body:
-                writer.write(part)
-                await writer.drain()
+            async for piece in _pieces(body):
+                writer.write(piece)
+                async with asyncio.timeout(_BODY_TIMEOUT_S):
+                    await writer.drain()
             async with asyncio.timeout(_HEAD_TIMEOUT_S):
                 answer = await reader.readuntil(b"\r\n\r\n")
                 while answer[9:12] == b"100":

@@ -12,7 +12,7 @@ import msgspec
 
 from volumed.bus.calls import Location, LookupVolume
 from volumed.errors import ClientError, VolumedError, VolumeNotFound
-from volumed.formats.needle import Needle
+from volumed.formats.needle import Buffer, Needle
 from volumed.formats.numbers import go_bytes, go_text
 from volumed.formats.replication import ReplicaPlacement
 from volumed.http.authorization import passed_on
@@ -21,7 +21,7 @@ from volumed.http.message import Headers, Request
 from volumed.http.mime import extension, mime_by_extension
 from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
 from volumed.http.pairs import pairs_to_headers
-from volumed.http.peer import PeerError
+from volumed.http.peer import PeerError, SizedStream
 from volumed.http.upload import ParsedUpload, UploadForm
 from volumed.storage.map_records import VolumeRecord
 
@@ -43,7 +43,7 @@ class _Form(NamedTuple):
     """A multipart body in pieces and its Content-Type."""
 
     content_type: bytes
-    body: tuple[bytes | bytearray | memoryview, ...]
+    body: tuple[Buffer | SizedStream, ...]
 
 
 async def find_replicas(
@@ -74,12 +74,19 @@ async def find_replicas(
 
 
 async def write_to_replicas(
-    node: Node, targets: Sequence[str], request: Request, form: UploadForm, upload: ParsedUpload, needle: Needle
+    node: Node,
+    targets: Sequence[str],
+    request: Request,
+    form: UploadForm,
+    upload: ParsedUpload,
+    needle: Needle,
+    data: Buffer | SizedStream,
 ) -> None:
-    """Store the needle on all targets. The first failure cancels the others and raises `ReplicaError`."""
+    """Store the needle with its ``data``, which may lie elsewhere, on all targets. The first failure cancels the others
+    and raises `ReplicaError`."""
     target = quote(go_bytes(request.path), safe="/,:;=@&$+!*'()~").encode() + b"?" + _write_query(form, upload).encode()
     await _on_all(
-        {address: _write_one(node, address, target, request, upload, needle) for address in targets},
+        {address: _write_one(node, address, target, request, upload, needle, data) for address in targets},
     )
 
 
@@ -114,11 +121,17 @@ def _first(group: BaseExceptionGroup[ReplicaError]) -> ReplicaError:
 
 
 async def _write_one(
-    node: Node, address: str, target: bytes, request: Request, upload: ParsedUpload, needle: Needle
+    node: Node,
+    address: str,
+    target: bytes,
+    request: Request,
+    upload: ParsedUpload,
+    needle: Needle,
+    data: Buffer | SizedStream,
 ) -> None:
-    url = f"http://{address}{go_text(target)}"
+    url = f"{node.peers.scheme}://{address}{go_text(target)}"
     name = go_text(needle.name)
-    form = _multipart(upload, needle, url)
+    form = _multipart(upload, needle, url, data)
     headers: Headers = [
         (b"Content-Type", form.content_type),
         *((b"Seaweed-" + canonical_name(pair), value) for pair, value in pairs_to_headers(needle.pairs)),
@@ -130,7 +143,7 @@ async def _write_one(
         content = await answer.read(_ANSWER_BYTES_MAX)
     except PeerError as error:
         node.metrics.upload_failed(0)
-        raise PeerError(f"upload {name} {len(needle.data)} bytes to {url}: {error.text}") from None
+        raise PeerError(f"upload {name} {len(data)} bytes to {url}: {error.text}") from None
     if answer.status == 204:
         return
     try:
@@ -155,7 +168,7 @@ def _write_query(form: UploadForm, upload: ParsedUpload) -> str:
     return "&".join(f"{name}={quote_plus(value)}" for name, value in values.items() if value or name in always)
 
 
-def _multipart(upload: ParsedUpload, needle: Needle, url: str) -> _Form:
+def _multipart(upload: ParsedUpload, needle: Needle, url: str, data: Buffer | SizedStream) -> _Form:
     boundary = secrets.token_hex(30).encode()
     name = needle.name.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\r", b"").replace(b"\n", b"")
     mime = needle.mime or mime_by_extension(extension(go_text(needle.name)).lower()).encode()
@@ -169,7 +182,7 @@ def _multipart(upload: ParsedUpload, needle: Needle, url: str) -> _Form:
     lines.append(b"Idempotency-Key: " + go_bytes(url))
     head = b"--%b\r\n%b\r\n\r\n" % (boundary, b"\r\n".join(lines))
     return _Form(
-        b"multipart/form-data; boundary=" + boundary, (head, needle.data, b"\r\n--%b--\r\n" % boundary)
+        b"multipart/form-data; boundary=" + boundary, (head, data, b"\r\n--%b--\r\n" % boundary)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from time import perf_counter
 
 from volumed.bus.bodypool import BodyPool
 from volumed.config.node import NodeConfig
-from volumed.http.accept import Acceptor
+from volumed.http.accept import Acceptor, Adopt
 from volumed.http.app import create_app
 from volumed.http.background import unfinished
 from volumed.http.bridge import run_application
@@ -26,8 +27,11 @@ from volumed.http.node import Node
 from volumed.http.routes import is_page
 from volumed.http.store_handlers import handle_store
 from volumed.http.throttle import Throttle
+from volumed.http.tls_accept import TlsAdopter
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import FrontRow, NodeTable
+from volumed.security.settings import load_security
+from volumed.security.tls import client_tls, follow_files, refresh_interval_s, server_tls
 
 __all__ = ["FrontServer", "NodeHandler"]
 
@@ -107,18 +111,26 @@ class FrontServer:
         self.limits_uploads = throttle.uploads is not None
         self._table = table
         self._row = row
-        self._node = FrontNode(config, table, loop, metrics, throttle)
+        security = load_security(config.runtime_dir)
+        self._tls = server_tls(security)
+        peer_tls = client_tls(security.https_client)
+        self._node = FrontNode(config, table, loop, metrics, throttle, peer_tls)
         self.pool: BodyPool | None = self._node.pool
         self.handler = NodeHandler(self._node)
         self._connections: set[Connection] = set()
         self._acceptors: list[Acceptor] = []
         self._all_closed = asyncio.Event()
         self._sweeper = loop.create_task(self._sweep())
+        followed = [context for context in (self._tls, peer_tls) if context is not None]
+        self._follower = loop.create_task(follow_files(followed, refresh_interval_s(os.environ)))
 
     def listen(self, listener: socket.socket, *, public: bool) -> None:
-        """Accept on a listening socket."""
+        """Accept on a listening socket. The public one is always plain (http.md 1.6)."""
         create = partial(Connection, self, public=public)
-        acceptor = Acceptor(self.loop, listener, self._table, self._row, _CONNECTIONS_MAX, create)
+        adopt: Adopt = partial(self.loop.connect_accepted_socket, create)
+        if self._tls is not None and not public:
+            adopt = TlsAdopter(self.loop, self._tls, create).adopt
+        acceptor = Acceptor(self.loop, listener, self._table, self._row, _CONNECTIONS_MAX, adopt)
         self._acceptors.append(acceptor)
 
     def opened(self, connection: asyncio.Protocol) -> None:
@@ -150,6 +162,7 @@ class FrontServer:
         if work := unfinished():
             await asyncio.wait(work, timeout=_ADMIN_STOP_S)
         self._sweeper.cancel()
+        self._follower.cancel()
         self._node.close()
 
     async def _wait_closed(self, seconds: float) -> None:
