@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import zlib
 from pathlib import Path
@@ -149,6 +150,12 @@ def child_pids() -> list[int]:
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
+def kill(pid: int) -> None:
+    """And wait for the end, without collecting it."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
 def test_the_process_is_started_once_and_ends_when_idle():
     async def run() -> None:
         before = child_pids()
@@ -179,6 +186,19 @@ def test_a_process_that_fails_is_replaced(command, limit_s, text):
         assert await ask(service) is not None
         service.close()
         await until(lambda: child_pids() == before)
+
+    asyncio.run(run())
+
+
+def test_a_process_that_was_killed_while_idle_is_replaced():
+    async def run() -> None:
+        before = child_pids()
+        service = ImageService()
+        assert await ask(service) is not None
+        [pid] = set(child_pids()) - set(before)
+        kill(pid)
+        assert await ask(service) is not None
+        service.close()
 
     asyncio.run(run())
 

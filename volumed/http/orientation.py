@@ -6,6 +6,7 @@ import logging
 
 from volumed.errors import NodeError, RetryError
 from volumed.formats.needle import Buffer
+from volumed.formats.numbers import go_text
 from volumed.http.upload import ParsedUpload
 from volumed.images.job import ImageJob
 from volumed.images.service import ImageService
@@ -45,7 +46,7 @@ async def turn_upright(images: ImageService, upload: ParsedUpload) -> None:
     try:
         turned = await images.transform(len(upload.data), load, ImageJob(upright=True))
     except (NodeError, RetryError) as error:
-        _log.warning("%s is stored as it lies: %s", upload.name, error.text)
+        _log.warning("%s is stored as it lies: %s", go_text(upload.name or b""), error.text)
         return
     if turned is not None:
         upload.data = turned

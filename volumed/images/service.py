@@ -85,6 +85,11 @@ class _Child:
         image = await self._reader.readexactly(length)
         return image if changed else None
 
+    @property
+    def ended(self) -> bool:
+        """Whether somebody else has killed it."""
+        return self._process.poll() is not None
+
     def kill(self) -> None:
         """End it at once; its exit status is collected in a thread."""
         self._process.kill()
@@ -158,6 +163,8 @@ class ImageService:
     async def _ask(self, data: Buffer, job: ImageJob) -> bytes | None:
         if self._idle is not None:
             self._idle.cancel()
+        if self._child is not None and self._child.ended:
+            self.close()
         try:
             async with asyncio.timeout(self._times.image):
                 if self._child is None:

@@ -34,8 +34,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation → what makes it upright."""
-_SHARPNESS = 3.0
-"""How much larger than the result an image is before the last, exact step of shrinking."""
+_DECODED_LARGER = 8
+"""How much larger than the result a JPEG is decoded at least; with less, very small results differ visibly."""
 
 Image.MAX_IMAGE_PIXELS = None  # checked here, with an outcome of our own
 
@@ -82,7 +82,7 @@ def _reshape(image: ImageFile.ImageFile, job: ImageJob) -> bytes | None:
     if crop is not None:
         pixels = pixels.crop(crop)
     if scale is not None:
-        pixels = pixels.resize(scale.size, Image.Resampling.LANCZOS, scale.box, _SHARPNESS)
+        pixels = pixels.resize(scale.size, Image.Resampling.LANCZOS, scale.box)
     return _ENCODERS[job.encoding](pixels)
 
 
@@ -91,8 +91,8 @@ def _decode_small(image: Image.Image, scale: Scaling) -> Scaling:
     left, top, right, bottom = scale.box
     before = image.size
     wanted = (
-        int(_SHARPNESS * before[0] * scale.size.width / (right - left)),
-        int(_SHARPNESS * before[1] * scale.size.height / (bottom - top)),
+        int(_DECODED_LARGER * before[0] * scale.size.width / (right - left)),
+        int(_DECODED_LARGER * before[1] * scale.size.height / (bottom - top)),
     )
     image.draft(None, wanted)
     x, y = image.width / before[0], image.height / before[1]
