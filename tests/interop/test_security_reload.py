@@ -158,7 +158,7 @@ def test_the_callers_token_reaches_the_replica(locked: Pair, source: str) -> Non
         assert get(server.address, f"/{fid}", headers=bearer(token(fid, READ_KEY))).status == 404
 
 
-def test_chunks_elsewhere_are_read_and_deleted_with_tokens_of_our_own(locked: Pair) -> None:
+def test_files_with_chunks_elsewhere_are_read_and_deleted(locked: Pair) -> None:
     chunk, fid = fid_on(locked, locked.reference), fid_on(locked, locked.ours)
     assert upload(locked.reference.address, chunk, b"0123456789", headers=bearer(token(chunk, WRITE_KEY))).status == 201
     manifest = json.dumps({"chunks": [{"fid": chunk, "offset": 0, "size": 10}], "size": 10}).encode()

@@ -11,6 +11,7 @@ from volumed.bus.calls import AssignFileId, Assignment, LookupVolume, NodeStatus
 from volumed.errors import FormatError, VolumedError
 from volumed.formats.fileid import parse_volume_id
 from volumed.http.body import BodyTooLarge, ReceivedBody
+from volumed.http.authorization import is_listed, issued
 from volumed.http.exchange import Exchange
 from volumed.http.message import Request, Response
 from volumed.http.node import CALL_TIMEOUT_S, Node
@@ -95,7 +96,9 @@ class _Pages:
 
     # Standalone mode: what a master would answer
 
-    async def _assign(self, _request: Request, query: Form) -> Response:
+    async def _assign(self, request: Request, query: Form) -> Response:
+        if not is_listed(request, self._node.access):
+            return empty_response(401)
         pretty = bool(query.get("pretty"))
         count = query.get("count") or "1"
         if not count.isascii() or not count.isdigit() or not 0 < int(count[:10]) < 1 << 31:
@@ -106,9 +109,14 @@ class _Pages:
         except VolumedError as error:
             return error_response(406, error.text, pretty=pretty)
         document = {"fid": given.fid, "url": given.url, "publicUrl": given.public_url, "count": given.count}
-        return json_response(200, document, pretty=pretty)
+        response = json_response(200, document, pretty=pretty)
+        response.headers += issued(self._node.access.write_key, given.fid)
+        return response
 
-    async def _lookup(self, _request: Request, query: Form) -> Response:
+    async def _lookup(self, request: Request, query: Form) -> Response:
+        access = self._node.access
+        if not is_listed(request, access):
+            return empty_response(401)
         pretty = bool(query.get("pretty"))
         asked = query.get("volumeId") or query.get("fileId", "")
         document: dict[str, Any] = {"volumeOrFileId": asked}
@@ -123,7 +131,10 @@ class _Pages:
             document["error"] = error.text
             return json_response(404, document, pretty=pretty)
         document["locations"] = [{"url": at.url, "publicUrl": at.public_url} for at in found.locations]
-        return json_response(200, document, pretty=pretty)
+        response = json_response(200, document, pretty=pretty)
+        if file_id := query.get("fileId"):
+            response.headers += issued(access.read_key if query.get("read") == "yes" else access.write_key, file_id)
+        return response
 
 
 class _StreamBody:

@@ -14,7 +14,7 @@ from volumed.http.query import parse_query
 from volumed.security.access import Access
 from volumed.security.tokens import TokenKey
 
-__all__ = ["WrongToken", "check_read", "check_write", "is_listed", "passed_on", "self_signed"]
+__all__ = ["WrongToken", "check_read", "check_write", "is_listed", "issued", "passed_on", "self_signed"]
 
 _BEARER = b"bearer"
 _COOKIE = b"AT"
@@ -53,7 +53,12 @@ def passed_on(request: Request) -> Headers:
 
 def self_signed(key: TokenKey | None, raw_path: bytes) -> Headers:
     """A token of our own for what ``raw_path`` names at another server; nothing without a key."""
-    return [] if key is None else [_header(key.issue(_file_id(parse_read_path(go_text(raw_path)))))]
+    return [] if key is None else issued(key, _file_id(parse_read_path(go_text(raw_path))))
+
+
+def issued(key: TokenKey | None, file_id: str) -> Headers:
+    """A token of our own for a file id; nothing without a key."""
+    return [] if key is None else [_header(key.issue(file_id))]
 
 
 def _header(token: bytes) -> tuple[bytes, bytes]:
