@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from supervisor.node import Disk, Node
-from volumed import REFERENCE_VERSION
+from volumed import REFERENCE_VERSION, SIZE_LIMITS
 from volumed.config.node import NodeConfig
 from volumed.metrics import families
 from volumed.metrics.stated import Stated
@@ -15,6 +16,7 @@ from volumed.nodetable import DiskState, NodeTable
 
 __all__ = ["NodeView", "state_samples"]
 
+_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 _BROKEN = frozenset({DiskState.STUCK, DiskState.FAILED})
 
 
@@ -35,9 +37,9 @@ def state_samples(view: NodeView) -> list[Stated]:
 
 def _node_samples(view: NodeView) -> Iterator[Stated]:
     config, table = view.config, view.table
-    size_limit = "8000GB" if config.offset_width == 5 else "30GB"
-    yield Stated(families.BUILD_INFO, (REFERENCE_VERSION, "", size_limit, "linux", ""), 1)
-    yield Stated(families.START_TIME, (), view.started_at_s)
+    build = (REFERENCE_VERSION, "volumed", SIZE_LIMITS[config.offset_width], "linux", _ARCHITECTURE)
+    yield Stated(families.BUILD_INFO, build, 1)
+    yield Stated(families.START_TIME, (), int(view.started_at_s))
     yield Stated(families.UPLOAD_LIMIT, (), config.upload_limit_bytes)
     yield Stated(families.DOWNLOAD_LIMIT, (), config.download_limit_bytes)
     yield Stated(families.UPLOADS_IN_FLIGHT, (), table.upload_bytes())
@@ -51,10 +53,11 @@ def _disk_samples(node: Node) -> Iterator[Stated]:
     yield Stated(families.MAX_VOLUMES, (), sum(counted))
     for disk in node.disks:
         name = disk.config.directory
+        free_bytes = disk.free_bytes + disk.reserved_bytes
         sizes = {
             "all": disk.total_bytes,
-            "used": disk.total_bytes - disk.free_bytes,
-            "free": disk.free_bytes,
+            "used": disk.total_bytes - free_bytes,
+            "free": free_bytes,
             "avail": disk.free_bytes,
         }
         for kind, value in sizes.items():

@@ -44,6 +44,7 @@ class Disk:
     volumes: dict[int, events.VolumeStatistics] = field(default_factory=dict)
     total_bytes: int = 0
     free_bytes: int = 0
+    reserved_bytes: int = 0
     space_low: bool = False
     volumes_max: int = 0
     max_file_key: int = 0
@@ -91,6 +92,7 @@ class Node:
         limits = disk.slots
         disk.total_bytes = report.total_bytes
         disk.free_bytes = report.free_bytes
+        disk.reserved_bytes = report.reserved_bytes
         disk.space_low = report.space_low
         disk.volumes_max = report.volumes_max
         disk.max_file_key = report.max_file_key

@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
     from volumed.bus.events import DiskFailed
     from volumed.config.node import load_node_config
     from volumed.errors import DiskError
+    from volumed.metrics.page import MetricsPage
     from volumed.storage.disk import Disk
+    from workers.io_errors import CountingFiles
     from workers.loop import DiskLoop
     from workers.volumes import VolumeHost
 
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: loop.stop())
     try:
-        disk = Disk.open(disk_config, config)
+        disk = Disk.open(disk_config, config, CountingFiles(MetricsPage(config.metrics_path(f"disk-{disk_id}"))))
     except DiskError as error:
         _log.error("cannot open %s: %s", disk_config.directory, error.text)
         loop.publish(DiskFailed(disk_id, epoch, error.text))

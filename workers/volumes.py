@@ -212,6 +212,7 @@ class VolumeHost:
                 gone=gone,
                 total_bytes=disk.space.total_bytes,
                 free_bytes=disk.space.free_bytes,
+                reserved_bytes=disk.space.reserved_bytes,
                 space_low=disk.space_low,
                 volumes_max=disk.volumes_max(options.volume_size_limit_bytes, options.preallocate),
                 max_file_key=disk.max_file_key(),

@@ -69,6 +69,8 @@ class DiskReport(Event, frozen=True):
     volumes_max: int
     """Effective maximum (storage.md 9.2), automatic sizing applied."""
     max_file_key: int
+    reserved_bytes: int = 0
+    """Free, but not for us."""
 
 
 class VolumesChanged(Event, frozen=True):

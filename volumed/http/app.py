@@ -15,9 +15,10 @@ from volumed.http.authorization import is_listed, issued
 from volumed.http.exchange import Exchange
 from volumed.http.message import Request, Response
 from volumed.http.node import CALL_TIMEOUT_S, Node
+from volumed.http.profiling import profiling_response
 from volumed.http.query import Form, parse_query
 from volumed.http.responses import empty_response, error_response, json_response, plain_text_error
-from volumed.http.routes import STATUS_PAGE, is_page
+from volumed.http.routes import PROFILING_PREFIX, STATUS_PAGE, is_page
 from volumed.http.static import static_response
 from volumed.http.status_page import status_document
 from volumed.http.store_handlers import handle_store
@@ -73,6 +74,8 @@ class _Pages:
         request = exchange.request
         if not is_page(request.path, self._node.config, public=exchange.public):
             return await handle_store(request, body, self._node, public=exchange.public)
+        if request.path.startswith(PROFILING_PREFIX):
+            return await profiling_response(request)
         page = self._admin.get(request.path)
         return static_response(request) if page is None else await page(request, parse_query(request.query_string))
 

@@ -6,13 +6,12 @@ import random
 import time
 from http import HTTPStatus
 
-from volumed import REFERENCE_VERSION
+from volumed import REFERENCE_VERSION, SIZE_LIMITS
 from volumed.http.conditional import format_http_date
 from volumed.http.message import Headers, Request, Response
 
 __all__ = ["common_lines", "cors_headers", "encode_head", "new_request_id", "server_name"]
 
-_SIZE_LIMITS = {5: "8000GB", 4: "30GB"}
 _BODILESS = frozenset({204, 304})
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 # COMPAT: the reference's words where the standard library has others.
@@ -21,7 +20,7 @@ _REASONS |= {413: b"Request Entity Too Large", 416: b"Requested Range Not Satisf
 
 def server_name(offset_width: int = 5) -> bytes:
     """Value of `Server`: the volume size that offsets of this width allow, and the version."""
-    return f"SeaweedFS Volume {_SIZE_LIMITS[offset_width]} {REFERENCE_VERSION}".encode()
+    return f"SeaweedFS Volume {SIZE_LIMITS[offset_width]} {REFERENCE_VERSION}".encode()
 
 
 _SERVER = server_name()

@@ -5,20 +5,19 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from volumed import REFERENCE_VERSION
+from volumed import REFERENCE_VERSION, SIZE_LIMITS
 from volumed.bus.calls import DiskStatusView, NodeStatusView, VolumeView
 from volumed.formats.replication import ReplicaPlacement
 from volumed.formats.ttl import Ttl
 
 __all__ = ["status_document", "version_text"]
 
-_SIZE_LIMITS = {5: "8000GB", 4: "30GB"}
 _FLOAT = struct.Struct("f")
 
 
 def version_text(offset_width: int) -> str:
     """Size limit, version, and in place of the commit who we are."""
-    return f"{_SIZE_LIMITS[offset_width]} {REFERENCE_VERSION} volumed"
+    return f"{SIZE_LIMITS[offset_width]} {REFERENCE_VERSION} volumed"
 
 
 def status_document(status: NodeStatusView, offset_width: int) -> dict[str, Any]:

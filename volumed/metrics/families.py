@@ -17,6 +17,7 @@ __all__ = [
     "HANDLER_EVENTS",
     "INVALID_NEEDLES",
     "IN_FLIGHT",
+    "IO_ERRORS",
     "MASTER_DISCONNECTIONS",
     "MAX_VOLUMES",
     "METRICS_DROPPED",
@@ -128,6 +129,12 @@ UPLOAD_ERRORS = _front(
     "SeaweedFS_upload_error_total", _C, ("code",), "Failed uploads to other servers; code 0: no answer."
 )
 
+# What workers count
+
+IO_ERRORS = _register(
+    Family(_REFERENCE + "storage_io_error_total", _C, (), Owner.WORKER, "Reads and writes of disks that ended in EIO.")
+)
+
 # What the supervisor states
 
 BUILD_INFO = _stated(
@@ -161,5 +168,5 @@ PROCESS_MEMORY = _stated(
     "volumed_process_resident_memory_bytes", _G, ("process",), "Resident memory of each process, shared pages included."
 )
 METRICS_DROPPED = _stated(
-    "volumed_metrics_dropped_total", _C, (), "Updates of series for which a metrics page had no room."
+    "volumed_metrics_dropped_total", _C, (), "Series for which a metrics page had no room."
 )

@@ -44,10 +44,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SpaceInfo(NamedTuple):
-    """Size of a filesystem in bytes; ``free_bytes`` is what an unprivileged process may use."""
+    """Size of a filesystem in bytes; ``free_bytes`` is what an unprivileged process may use, ``reserved_bytes`` is free
+    for others only."""
 
     total_bytes: int
     free_bytes: int
+    reserved_bytes: int = 0
 
 
 class File:
@@ -233,7 +235,8 @@ class FileIO:
     def space(self, path: str) -> SpaceInfo:
         """Total and available bytes of the filesystem that holds ``path``."""
         info = os.statvfs(path)
-        return SpaceInfo(info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize)
+        reserved = info.f_bfree - info.f_bavail
+        return SpaceInfo(info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize, reserved * info.f_frsize)
 
 
 def _without(pieces: Sequence[Buffer], done: int) -> list[Buffer]:

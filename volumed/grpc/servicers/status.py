@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from volumed import REFERENCE_VERSION
+from volumed import REFERENCE_VERSION, SIZE_LIMITS
 from volumed.bus import calls
 from volumed.grpc import texts
 from volumed.grpc.memory import memory_status
@@ -45,7 +45,7 @@ class StatusServicer:
         return pb.VolumeServerStatusResponse(
             disk_statuses=[_disk_status(disk) for disk in status.disks],
             memory_status=memory_status(threading.active_count()),
-            version=f"{size_limit_name(config.offset_width)} {REFERENCE_VERSION} volumed",
+            version=f"{SIZE_LIMITS[config.offset_width]} {REFERENCE_VERSION} volumed",
             data_center=config.data_center,
             rack=config.rack,
             state=_state_message(status.state),
@@ -81,11 +81,6 @@ class StatusServicer:
             remote_time_ns=result.remote_time_ns,
             stop_time_ns=result.stop_time_ns,
         )
-
-
-def size_limit_name(offset_width: int) -> str:
-    """How version strings name the volume size limit of an offset width (section 1.7)."""
-    return "8000GB" if offset_width == 5 else "30GB"
 
 
 def _state_message(state: calls.ServerState) -> pb.VolumeServerState:

@@ -1,0 +1,46 @@
+"""Counts what the disk cannot read or write (docs/spec/http.md 10)."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from volumed.metrics.families import IO_ERRORS, Owner
+from volumed.metrics.page import MetricsPage
+from volumed.metrics.recorder import Recorder
+from volumed.storage.fileio import Buffer, File, FileIO
+
+__all__ = ["CountingFiles"]
+
+
+class CountingFiles(FileIO):
+    """All file I/O of a worker; an `OSError` that means broken hardware is counted on its way."""
+
+    def __init__(self, page: MetricsPage) -> None:
+        self._recorder = Recorder(page, Owner.WORKER)
+        self._lock = threading.Lock()
+        """Reader threads and the loop count in one cell."""
+
+    def read_at(self, file: File, offset: int, length: int) -> bytes:
+        with self._counted():
+            return super().read_at(file, offset, length)
+
+    def write_at(self, file: File, offset: int, pieces: Sequence[Buffer]) -> int:
+        with self._counted():
+            return super().write_at(file, offset, pieces)
+
+    def sync(self, file: File) -> None:
+        with self._counted():
+            super().sync(file)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.EIO:
+                with self._lock:
+                    self._recorder.count(IO_ERRORS)
+            raise
