@@ -388,7 +388,7 @@ class Connection(asyncio.Protocol):
         if not self._closing or self._lingering_until is not None:
             return
         if self._receiving is None:
-            self._transport.close()
+            self._outgoing.close()
         else:
             self._linger()
 
@@ -462,7 +462,7 @@ class Connection(asyncio.Protocol):
         """Called about once a second: close what has been idle for too long."""
         if self._lingering_until is not None:
             if now >= self._lingering_until:
-                self._transport.abort()
+                self._outgoing.leave()
             return
         idle_s = self._outgoing.idle_s(now)
         timeout_s = self._host.idle_timeout_s
@@ -475,7 +475,7 @@ class Connection(asyncio.Protocol):
             self._refuse(BAD_REQUEST)
         elif not self._queue:
             self._closing = True
-            self._transport.close()
+            self._outgoing.close()
         elif self._receiving is not None and (self._receiving.body.is_awaited or not self._receiving.started):
             own = self._transport.get_extra_info("sockname") or ("", 0)
             ends = f"{join_host_port(*own[:2])}->{join_host_port(*self._peer[:2])}"
@@ -485,4 +485,4 @@ class Connection(asyncio.Protocol):
         """The front stops: close now unless a request is in progress."""
         if not self._queue and not self._in_message:
             self._closing = True
-            self._transport.close()
+            self._outgoing.close()

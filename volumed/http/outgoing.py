@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import struct
+import termios
 from collections.abc import Callable, Sequence
 
 __all__ = ["Outgoing"]
 
 _HIGH_BYTES = 256 << 10
 _LOW_BYTES = 64 << 10
+_SEE_OFF_S = 0.05
+"""Between two looks whether the client's host has everything."""
 
 
 class Outgoing:
     """Wraps a transport. The protocol passes `pause_writing`, `resume_writing` and `connection_lost` on."""
 
-    __slots__ = ("_clock", "_on_sent", "_transport", "_unsent", "_waiter", "active_at", "is_full", "lost")
+    __slots__ = (
+        "_clock",
+        "_leaving",
+        "_on_sent",
+        "_tls_socket",
+        "_transport",
+        "_unsent",
+        "_waiter",
+        "active_at",
+        "is_full",
+        "lost",
+    )
 
     def __init__(self, transport: asyncio.Transport, clock: Callable[[], float]) -> None:
         self._transport = transport
         self._clock = clock
+        over_tls = transport.get_extra_info("ssl_object") is not None
+        self._tls_socket: socket.socket | None = transport.get_extra_info("socket") if over_tls else None
+        self._leaving = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_sent: list[Callable[[], None]] = []
         self._unsent = 0
@@ -55,6 +75,32 @@ class Outgoing:
             return
         self._on_sent.append(done)
         self._transport.set_write_buffer_limits(0, 0)
+
+    def close(self) -> None:
+        """Close the connection when everything was sent."""
+        if self._tls_socket is None:
+            self._transport.close()
+        else:
+            self.when_sent(self.leave)
+
+    def leave(self) -> None:
+        """Close the connection, whatever was sent. Over TLS the client is told, so that it knows that it has the whole
+        answer, but not waited for: many never say goodbye."""
+        if self._tls_socket is None:
+            self._transport.abort()
+        elif not self._leaving:
+            self._leaving = True
+            self._transport.close()
+            asyncio.get_running_loop().call_later(_SEE_OFF_S, self._see_off)
+
+    def _see_off(self) -> None:
+        """The layer below TLS has a buffer that cannot be asked; while it holds anything, so does the kernel."""
+        if self.lost or self._tls_socket is None:
+            return
+        if _kernel_holds(self._tls_socket):
+            asyncio.get_running_loop().call_later(_SEE_OFF_S, self._see_off)
+        else:
+            self._transport.abort()
 
     # Transport callbacks
 
@@ -99,3 +145,9 @@ class Outgoing:
     def unsent(self) -> int:
         """Bytes that are not with the kernel yet."""
         return self._transport.get_write_buffer_size()
+
+
+def _kernel_holds(connection: socket.socket) -> int:
+    """Bytes that the other host has not confirmed."""
+    answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int(struct.unpack("i", answer)[0])

@@ -19,8 +19,8 @@ __all__ = ["TlsAdopter"]
 _log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0
-_SHUTDOWN_S = 5.0
-"""For the client's part of an orderly end."""
+_SHUTDOWN_S = 30.0
+"""For the client to take what is left and to say goodbye."""
 _QUIET_S = 10.0
 """After a line in the log about a failure there is none for so long."""
 
