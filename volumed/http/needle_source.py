@@ -23,6 +23,7 @@ from volumed.formats.needle import (
     decode_record,
 )
 from volumed.http.node import Node
+from volumed.metrics.front import HandlerEvent
 from volumed.storage.read_payload import unpack_payload
 from volumed.storage.view import Found, ReadNow
 
@@ -142,6 +143,8 @@ async def find_needle(node: Node, volume_id: int, key: int, *, read_deleted: boo
 
 
 async def _find(node: Node, volume_id: int, key: int, read_deleted: bool) -> StoredNeedle:
+    if read_deleted and node.view.read_now(volume_id, key).found is Found.DELETED:
+        node.metrics.happened(HandlerEvent.READ_DELETED)
     now = node.view.read_now(volume_id, key, read_deleted)
     if now.handle is None:
         raise VolumeNotFound.of(volume_id)

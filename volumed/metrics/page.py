@@ -42,7 +42,7 @@ class Series(NamedTuple):
     float_cell: float
 
 
-class _Entry(msgspec.Struct, frozen=True, array_like=True):
+class _Entry(NamedTuple):
     """A line of the directory. ``first`` is an index into all cells of the page."""
 
     name: str
@@ -109,26 +109,25 @@ class MetricsPage:
 
 
 def read_page(path: str) -> tuple[list[Series], int]:
-    """All series of somebody's page and how many series found no room in it. Raises `OSError`.
+    """All series of somebody's page and how many series found no room in it; of one that is just being made, none.
+    Raises `OSError`.
 
     Each number is whole; a histogram's buckets and sum may be one observation apart."""
-    with (
-        open(path, "rb") as file,
-        mmap.mmap(file.fileno(), _PAGE_BYTES, prot=mmap.PROT_READ) as page,
-        memoryview(page) as raw,
-        raw.cast("q") as cells,
-        raw.cast("d") as floats,
-    ):
-        series = [
-            Series(
-                entry.name,
-                entry.labels,
-                cells[entry.first : entry.first + entry.count].tolist(),
-                floats[entry.first + entry.count - 1],
-            )
-            for entry in _entries(raw, cells[_LENGTH])
-        ]
-        return series, cells[_DROPPED]
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size < _PAGE_BYTES:
+            return [], 0
+        with (
+            mmap.mmap(file.fileno(), _PAGE_BYTES, prot=mmap.PROT_READ) as page,
+            memoryview(page) as raw,
+            raw.cast("q") as cells,
+            raw.cast("d") as floats,
+        ):
+            return list(_read(raw, cells, floats)), cells[_DROPPED]
+
+
+def _read(raw: memoryview, cells: memoryview, floats: memoryview) -> Iterator[Series]:
+    for name, labels, first, count in _entries(raw, cells[_LENGTH]):
+        yield Series(name, labels, cells[first : first + count].tolist(), floats[first + count - 1])
 
 
 def _entries(page: memoryview, length: int) -> Iterator[_Entry]:
