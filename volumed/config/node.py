@@ -82,6 +82,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = 30.0
     pre_stop_s: float = 10.0
     file_size_limit_bytes: int = 256 << 20
+    whole_body_bytes_max: int = 16 << 20
+    """Longer uploads are not kept in memory but spooled to the disk while they arrive."""
     images_upright: bool = False
     """Turn JPEG images upright when they are uploaded."""
     read_mode: str = "proxy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import falcon
@@ -10,8 +11,9 @@ import falcon.asgi
 from volumed.bus.calls import AssignFileId, Assignment, LookupVolume, NodeStatus
 from volumed.errors import FormatError, VolumedError
 from volumed.formats.fileid import parse_volume_id
-from volumed.http.body import BodyTooLarge, ReceivedBody
+from volumed.formats.needle import Buffer
 from volumed.http.authorization import is_listed, issued
+from volumed.http.body import BodyTooLarge, ReceivedBody
 from volumed.http.exchange import Exchange
 from volumed.http.message import Request, Response
 from volumed.http.node import CALL_TIMEOUT_S, Node
@@ -143,8 +145,14 @@ class _Pages:
 class _StreamBody:
     """The framework's request stream as a `BodySource`."""
 
+    length = None
+
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+
+    async def chunks(self) -> AsyncIterator[Buffer]:
+        async for part in self._stream:
+            yield part
 
     async def read(self, limit_bytes: int) -> ReceivedBody:
         parts: list[bytes] = []

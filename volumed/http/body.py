@@ -3,15 +3,15 @@
 Theory of operation
     The connection feeds a body, a handler wants it. Until it is wanted only a little is kept and then the connection
     stops reading. `IncomingBody.read` then collects the rest: a large one of known length straight into a slab of the
-    front's body pool, so that it crosses to the worker by reference. A body over the limit is read and dropped, since a
-    client that is still sending would not look at the answer.
+    front's body pool, so that it crosses to the worker by reference. A very long one is taken in pieces (`receive`). A
+    body over the limit is read and dropped, since a client that is still sending would not look at the answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from volumed.bus.bodypool import BodyPool, Slab
 from volumed.bus.frames import SHARED_BODY_BYTES_MIN
@@ -24,10 +24,12 @@ __all__ = [
     "SLAB_TAIL_ROOM",
     "BodyError",
     "BodySource",
+    "BodyStream",
     "BodyTooLarge",
     "BytesBody",
     "IncomingBody",
     "ReceivedBody",
+    "receive",
 ]
 
 SLAB_HEAD_ROOM = 4
@@ -64,8 +66,26 @@ class ReceivedBody:
         self.data = b""
 
 
+class BodyStream(NamedTuple):
+    """A body that is too long to have all at once."""
+
+    chunks: AsyncIterator[Buffer]
+    """The body as it arrives; raises `BodyTooLarge`, or `BodyError` when it does not come."""
+    length: int | None
+    """In bytes, None = not known yet."""
+
+
 class BodySource(Protocol):
     """Where a handler gets the body of its request from."""
+
+    @property
+    def length(self) -> int | None:
+        """In bytes, None for one whose end is not known before it is there."""
+        ...
+
+    def chunks(self) -> AsyncIterator[Buffer]:
+        """The body piece by piece, as it arrives. Raises `BodyError`."""
+        ...
 
     async def read(self, limit_bytes: int) -> ReceivedBody:
         """The whole body. Raises `BodyTooLarge`, or `BodyError` when it does not come."""
@@ -84,6 +104,13 @@ class BytesBody:
     def __init__(self, data: Buffer = b"") -> None:
         self._data = data
 
+    @property
+    def length(self) -> int:
+        return len(self._data)
+
+    async def chunks(self) -> AsyncIterator[Buffer]:
+        yield self._data
+
     async def read(self, limit_bytes: int) -> ReceivedBody:
         if len(self._data) > limit_bytes:
             raise BodyTooLarge("body too large")
@@ -91,6 +118,37 @@ class BytesBody:
 
     async def discard(self) -> None:
         pass
+
+
+async def receive(body: BodySource, whole_bytes_max: int, limit_bytes: int) -> ReceivedBody | BodyStream:
+    """The whole body if it is no longer than ``whole_bytes_max``, else the way to read it.
+
+    Raises what `BodySource.read` raises; at most ``limit_bytes`` are taken."""
+    if body.length is not None and (body.length <= whole_bytes_max or body.length > limit_bytes):
+        return await body.read(limit_bytes)
+    chunks = body.chunks()
+    if body.length is not None:
+        return BodyStream(chunks, body.length)
+    head: list[Buffer] = []
+    size = 0
+    async for chunk in chunks:
+        head.append(chunk)
+        size += len(chunk)
+        if size > whole_bytes_max:
+            return BodyStream(_joined(head, chunks, limit_bytes), None)
+    return ReceivedBody(b"".join(head))
+
+
+async def _joined(head: list[Buffer], rest: AsyncIterator[Buffer], limit_bytes: int) -> AsyncIterator[Buffer]:
+    left = limit_bytes
+    while head:
+        left -= len(head[0])
+        yield head.pop(0)
+    async for chunk in rest:
+        left -= len(chunk)
+        if left < 0:
+            raise BodyTooLarge("body too large")
+        yield chunk
 
 
 class IncomingBody:

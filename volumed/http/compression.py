@@ -15,6 +15,7 @@ from volumed.formats.needle import Buffer
 
 __all__ = [
     "DECOMPRESSED_BYTES_MAX",
+    "Compressor",
     "DecompressedTooLarge",
     "GunzipStream",
     "NotGzip",

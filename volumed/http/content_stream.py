@@ -1,7 +1,7 @@
 """The data of one upload as they come: checked, measured and compressed piece by piece (http.md 4.2, 4.4, 4.5).
 
-Pure: what is to be kept is returned, and somebody else keeps it. Beside the data themselves a compressed form grows if
-it may be wanted; which one is stored turns out at the end, since a form may still say that the file is a manifest.
+Pure: somebody else keeps the data. If it may be wanted, a compressed form grows beside them, and `feed` returns its
+pieces; which of the two is stored turns out at the end.
 """
 
 from __future__ import annotations
@@ -10,23 +10,14 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple
 
-from volumed.errors import SizeLimitExceeded
 from volumed.formats.needle import Buffer
-from volumed.http.compression import Compressor, GunzipStream, NotGzip, gzip_stream
+from volumed.http.compression import Compressor, DecompressedTooLarge, GunzipStream, NotGzip, gzip_stream
 from volumed.http.sniff import SNIFF_BYTES
 
-__all__ = ["ContentStream", "Kept", "QuotedPrintable"]
+__all__ = ["ContentStream", "QuotedPrintable"]
 
 _LINE_BYTES_MAX = 64 << 10
-
-
-class Kept(NamedTuple):
-    """What is to be stored of a piece: as it came, and compressed (empty when nothing is compressed, or not yet)."""
-
-    data: Buffer
-    compressed: bytes
 
 
 class ContentStream:
@@ -34,14 +25,12 @@ class ContentStream:
 
     def __init__(
         self,
-        size_limit_bytes: int,
         *,
         is_gzipped: bool,
         wants_md5: bool,
         may_compress: Callable[[bytes], bool],
     ) -> None:
         """``may_compress`` is asked once, with the first `SNIFF_BYTES` bytes."""
-        self._limit = size_limit_bytes
         self._may_compress = may_compress
         self._md5 = hashlib.md5(usedforsecurity=False) if wants_md5 else None
         self._plain_md5 = hashlib.md5(usedforsecurity=False) if wants_md5 and is_gzipped else None
@@ -51,6 +40,10 @@ class ContentStream:
         self.start = b""
         """The first bytes, as far as sniffing looks at them."""
         self.size = 0
+        self.packed_size = 0
+        """Of the compressed form, 0 if there is none."""
+        self.error: DecompressedTooLarge | None = None
+        """Why the data cannot be taken, should they be chosen."""
         self._plain_size = 0
 
     @property
@@ -69,26 +62,24 @@ class ContentStream:
         digest = self._plain_md5 if self._is_plain_known else self._md5
         return base64.b64encode(digest.digest()).decode() if digest is not None else ""
 
-    def feed(self, data: Buffer) -> Kept:
-        """The next bytes. Raises `SizeLimitExceeded`, `DecompressedTooLarge`."""
+    def feed(self, data: Buffer) -> bytes:
+        """The next bytes; what is to be kept compressed of them and of those before."""
         self.size += len(data)
-        if self.size > self._limit:
-            raise SizeLimitExceeded.file(self._limit)
         if self._md5 is not None:
             self._md5.update(data)
         if self._gunzip is not None:
             self._count_plain(data)
-        return Kept(data, self._compress(data))
+        packed = self._compress(data)
+        self.packed_size += len(packed)
+        return packed
 
     def finish(self) -> bytes:
         """The data are complete; the rest of their compressed form."""
-        started = self._decide() if self._undecided is not None else b""
-        return started + (b"" if self._gzip is None else self._gzip.flush())
-
-    @property
-    def is_compressed(self) -> bool:
-        """Whether there is a compressed form."""
-        return self._gzip is not None
+        packed = self._decide() if self._undecided is not None else b""
+        if self._gzip is not None:
+            packed += self._gzip.flush()
+        self.packed_size += len(packed)
+        return packed
 
     @property
     def _is_plain_known(self) -> bool:
@@ -103,6 +94,8 @@ class ContentStream:
                     self._plain_md5.update(piece)
         except NotGzip:
             self._gunzip = None
+        except DecompressedTooLarge as error:
+            self._gunzip, self.error = None, error
 
     def _compress(self, data: Buffer) -> bytes:
         if self._undecided is None:

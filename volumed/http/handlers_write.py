@@ -18,6 +18,7 @@ from volumed.bus.frames import (
 )
 from volumed.errors import (
     ClientError,
+    FormatError,
     RetryError,
     SizeLimitExceeded,
     StaleGeneration,
@@ -31,8 +32,9 @@ from volumed.formats.numbers import go_bytes
 from volumed.formats.ttl import Ttl
 from volumed.http.authorization import WrongToken, check_write, is_listed
 from volumed.http.background import finish_anyway
-from volumed.http.body import SLAB_HEAD_ROOM, BodySource, BodyTooLarge, ReceivedBody
+from volumed.http.body import SLAB_HEAD_ROOM, BodySource, BodyStream, BodyTooLarge, ReceivedBody, receive
 from volumed.http.compression import DecompressedTooLarge
+from volumed.http.large_upload import receive_upload
 from volumed.http.message import Request, Response
 from volumed.http.node import Link, Node, own_address
 from volumed.http.orientation import turn_upright
@@ -40,9 +42,19 @@ from volumed.http.paths import parse_read_path, parse_write_path
 from volumed.http.query import parse_query
 from volumed.http.replicas import ReplicaError, find_replicas, write_to_replicas
 from volumed.http.responses import empty_response, error_response, json_response
-from volumed.http.upload import ParsedUpload, UploadForm, parse_upload, parse_upload_form, upload_result
+from volumed.http.spool import Spool
+from volumed.http.upload import (
+    FORM_TOO_LARGE,
+    ParsedUpload,
+    UploadForm,
+    is_form_body,
+    parse_upload,
+    parse_upload_form,
+    upload_result,
+)
 from volumed.security.access import Access
 from volumed.storage.map_records import VolumeRecord
+from volumed.storage.view import VolumeHandle
 
 __all__ = [
     "StoreOperationParts",
@@ -58,7 +70,8 @@ _FRAMING_BYTES_MAX = 1 << 20
 """How much longer than the file limit a form may be."""
 _INLINE_BYTES_MAX = 128 << 10
 """Larger bodies are parsed, hashed and compressed in a thread."""
-_URLENCODED = b"application/x-www-form-urlencoded"
+_UPRIGHT_BYTES_MAX = 64 << 20
+"""With images turned upright this much is received whole, since the picture is needed whole."""
 _GENERATIONS_MAX = 4
 
 
@@ -86,7 +99,7 @@ async def handle_write(request: Request, body: BodySource, node: Node) -> Respon
     if not is_listed(request, node.access):
         return empty_response(401)
     try:
-        form, volume_id, received = await _receive(request, body, node.access, limit + _FRAMING_BYTES_MAX)
+        form, volume_id, received = await _receive(request, body, node, limit + _FRAMING_BYTES_MAX)
     except WrongToken as error:
         return error_response(401, error.text, pretty=pretty)
     except BodyTooLarge:
@@ -96,6 +109,8 @@ async def handle_write(request: Request, body: BodySource, node: Node) -> Respon
         return _failed(node, 500, error.text, pretty=pretty)
     except ClientError as error:
         return _failed(node, 400, error.text, pretty=pretty)
+    if isinstance(received, BodyStream):
+        return await _write_large(request, body, node, form, volume_id, received)
     try:
         upload = await _parse(request, form, received.data, limit)
         if node.config.images_upright:
@@ -108,6 +123,34 @@ async def handle_write(request: Request, body: BodySource, node: Node) -> Respon
         received.release()
         raise
     return await finish_anyway(_store(node, target, received))
+
+
+async def _write_large(
+    request: Request, body: BodySource, node: Node, form: UploadForm, volume_id: int, stream: BodyStream
+) -> Response:
+    """The same for a body that is read while it arrives."""
+    limit, pretty = node.config.file_size_limit_bytes, form.pretty
+    try:
+        upload, spool = await receive_upload(node, request, form, volume_id, stream, limit)
+    except VolumedError as error:
+        await body.discard()
+        return _failed(node, *_large_failure(error, limit), pretty=pretty)
+    try:
+        key, cookie = parse_key_cookie(parse_write_path(request.path))
+    except FormatError as error:
+        if spool is not None:
+            spool.release()
+        return _failed(node, 400, error.text, pretty=pretty)
+    needle = upload.to_needle(key, cookie, 0 if spool is None else spool.checksum)
+    return await finish_anyway(_store(node, UploadTarget(request, form, upload, volume_id, needle), spool))
+
+
+def _large_failure(error: VolumedError, limit_bytes: int) -> tuple[int, str]:
+    if isinstance(error, BodyTooLarge):
+        return 400, SizeLimitExceeded.file(limit_bytes).text
+    if isinstance(error, DecompressedTooLarge):
+        return 413, error.text
+    return (400 if isinstance(error, ClientError) else 500), error.text
 
 
 def _failed(node: Node, status: int, text: str, *, pretty: bool) -> Response:
@@ -127,9 +170,7 @@ def pack_upload(target: UploadTarget, record: VolumeRecord, pool: BodyPool, slab
     Raises `RetryError` when there is no room for a large body.
     """
     needle = target.needle
-    if not needle.ttl and record.ttl:
-        needle.ttl = Ttl.from_u32(record.ttl)
-        needle.flags |= FLAG_TTL
+    _inherit_ttl(needle, record)
     flags = FLAG_FSYNC if target.form.fsync else 0
     head = (target.volume_id, record.generation, needle.cookie, needle.key, needle.checksum)
     prefix, data, suffix = encode_body(needle, record.version)
@@ -142,6 +183,12 @@ def pack_upload(target: UploadTarget, record: VolumeRecord, pool: BodyPool, slab
     else:
         slab, start = _copy_to_slab(pool, prefix, data, suffix), 0
     return StoreOperationParts(pack_put_shared(*head, size, slab.offset + start, flags), slab)
+
+
+def _inherit_ttl(needle: Needle, record: VolumeRecord) -> None:
+    if not needle.ttl and record.ttl:
+        needle.ttl = Ttl.from_u32(record.ttl)
+        needle.flags |= FLAG_TTL
 
 
 def upload_response(target: UploadTarget, result: StoreResult) -> Response:
@@ -159,20 +206,24 @@ def upload_response(target: UploadTarget, result: StoreResult) -> Response:
 
 
 async def _receive(
-    request: Request, body: BodySource, access: Access, limit_bytes: int
-) -> tuple[UploadForm, int, ReceivedBody]:
+    request: Request, body: BodySource, node: Node, limit_bytes: int
+) -> tuple[UploadForm, int, ReceivedBody | BodyStream]:
     """Form, volume id and body. What can be refused without the body is, before it is asked for."""
-    if _URLENCODED in request.headers.get(b"content-type", b"").lower():
-        received = await body.read(limit_bytes)
+    whole_bytes_max = _UPRIGHT_BYTES_MAX if node.config.images_upright else node.config.whole_body_bytes_max
+    if is_form_body(request):
+        received = await receive(body, whole_bytes_max, limit_bytes)
+        if isinstance(received, BodyStream):
+            await body.discard()
+            raise FormatError(FORM_TOO_LARGE)
         try:
             form = parse_upload_form(request, received.data)
-            return form, _writable_volume(request, access), received
+            return form, _writable_volume(request, node.access), received
         except BaseException:
             received.release()
             raise
     form = parse_upload_form(request, b"")
-    volume_id = _writable_volume(request, access)
-    return form, volume_id, await body.read(limit_bytes)
+    volume_id = _writable_volume(request, node.access)
+    return form, volume_id, await receive(body, whole_bytes_max, limit_bytes)
 
 
 def _writable_volume(request: Request, access: Access) -> int:
@@ -191,8 +242,8 @@ async def _parse(request: Request, form: UploadForm, data: Buffer, limit_bytes: 
     )
 
 
-async def _store(node: Node, target: UploadTarget, received: ReceivedBody) -> Response:
-    """Write here and on the replicas; the body is released."""
+async def _store(node: Node, target: UploadTarget, data: ReceivedBody | Spool | None) -> Response:
+    """Write here and on the replicas; ``data`` are released. None: they were dropped, the volume being nowhere."""
     pretty = target.form.pretty
     try:
         handle = node.view.locate(target.volume_id)
@@ -200,39 +251,39 @@ async def _store(node: Node, target: UploadTarget, received: ReceivedBody) -> Re
         if not target.form.is_replicate:
             record = None if handle is None else handle.record
             targets = await find_replicas(node, target.volume_id, record)
+        if data is None or (handle is None and not targets):
+            raise VolumeNotFound.on_server(target.volume_id, own_address(node.config))
         result = StoreResult(StoreOutcome.STORED, 0)
         if handle is not None:
             with node.metrics.local_write():
-                result = await _store_here(node, target, received.slab)
-        elif not targets:
-            raise VolumeNotFound.on_server(target.volume_id, own_address(node.config))
+                result = await _store_here(node, target, data)
         with node.metrics.replication("write", len(targets)):
             if targets:
-                await _replicate(node, target, targets)
+                await _replicate(node, target, targets, data if isinstance(data, Spool) else target.needle.data)
         return upload_response(target, result)
     except VolumedError as error:
         return _failed(node, 500, error.text, pretty=pretty)
     finally:
-        received.release()
+        if data is not None:
+            data.release()
 
 
-async def _replicate(node: Node, target: UploadTarget, targets: list[str]) -> None:
+async def _replicate(node: Node, target: UploadTarget, targets: list[str], data: Buffer | Spool) -> None:
     try:
-        await write_to_replicas(node, targets, target.request, target.form, target.upload, target.needle)
+        await write_to_replicas(node, targets, target.request, target.form, target.upload, target.needle, data)
     except ReplicaError as error:
         raise ReplicaError(
             f"failed to write to replicas for volume {target.volume_id}: {error.text}"
         ) from None
 
 
-async def _store_here(node: Node, target: UploadTarget, slab: Slab | None) -> StoreResult:
+async def _store_here(node: Node, target: UploadTarget, data: ReceivedBody | Spool) -> StoreResult:
     for _ in range(_GENERATIONS_MAX):
         handle = node.view.locate(target.volume_id)
         if handle is None:
             raise VolumeNotFound.on_server(target.volume_id, own_address(node.config))
         try:
-            parts = pack_upload(target, handle.record, node.pool, slab)
-            result = await store(node.link(handle.disk_id), parts)
+            result = await _put(node, handle, target, data)
         except VolumedError as error:
             raise ClientError(f"failed to write to local disk: {error.text}") from None
         if not isinstance(result.error, StaleGeneration):
@@ -240,6 +291,13 @@ async def _store_here(node: Node, target: UploadTarget, slab: Slab | None) -> St
     if result.error is not None:
         raise ClientError(f"failed to write to local disk: {result.error.text}")
     return result
+
+
+async def _put(node: Node, handle: VolumeHandle, target: UploadTarget, data: ReceivedBody | Spool) -> StoreResult:
+    if not isinstance(data, Spool):
+        return await store(node.link(handle.disk_id), pack_upload(target, handle.record, node.pool, data.slab))
+    _inherit_ttl(target.needle, handle.record)
+    return await data.put(handle, target.volume_id, target.needle, FLAG_FSYNC if target.form.fsync else 0)
 
 
 async def store(link: Link, parts: StoreOperationParts) -> StoreResult:

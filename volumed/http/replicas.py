@@ -25,7 +25,7 @@ from volumed.http.peer import PeerError, SizedStream
 from volumed.http.upload import ParsedUpload, UploadForm
 from volumed.storage.map_records import VolumeRecord
 
-__all__ = ["ReplicaError", "delete_at", "delete_on_replicas", "find_replicas", "write_to_replicas"]
+__all__ = ["ReplicaError", "delete_on_replicas", "find_replicas", "write_to_replicas"]
 
 _ANSWER_BYTES_MAX = 64 << 10
 _DELETED_STATUSES = frozenset({200, 202, 204, 404})
@@ -92,12 +92,8 @@ async def write_to_replicas(
 
 async def delete_on_replicas(node: Node, targets: Sequence[str], request: Request) -> None:
     """Delete the needle of the request on all targets. Raises `ReplicaError` on the first failure."""
-    await delete_at(node, targets, request.raw_path, passed_on(request))
-
-
-async def delete_at(node: Node, addresses: Sequence[str], path: bytes, token: Headers) -> None:
-    """Delete the needle at ``path`` on all servers. Raises `ReplicaError`."""
-    await _on_all({address: _delete_one(node, address, path, token) for address in addresses})
+    token = passed_on(request)
+    await _on_all({address: _delete_one(node, address, request.raw_path, token) for address in targets})
 
 
 async def _on_all(work: dict[str, Awaitable[None]]) -> None:

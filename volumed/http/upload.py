@@ -34,12 +34,14 @@ from volumed.http.query import Form, go_bool, parse_form
 from volumed.http.sniff import sniff
 
 __all__ = [
+    "FORM_TOO_LARGE",
     "ContentHead",
     "ParsedUpload",
     "UploadForm",
     "UploadRules",
     "check_md5",
     "form_content_head",
+    "is_form_body",
     "is_form_upload",
     "md5_text",
     "parse_upload",
@@ -48,8 +50,9 @@ __all__ = [
     "upload_result",
 ]
 
+FORM_TOO_LARGE = "http: POST too large"
+
 _FORM_BODY_BYTES_MAX = 10 << 20
-_FORM_FIELDS_MAX = 100_000
 _FIELD_LENGTH_MAX = 255
 _U32_MASK = 0xFFFF_FFFF
 _U64_MAX = (1 << 64) - 1
@@ -186,15 +189,20 @@ class _Content(NamedTuple):
     fields: dict[str, str]
 
 
+def is_form_body(request: Request) -> bool:
+    """Whether the body is urlencoded form values. Raises `FormatError` for a type that cannot be read."""
+    content_type = request.headers.get(b"content-type", b"")
+    return bool(content_type) and parse_media_type(go_text(content_type))[0] == _URLENCODED
+
+
 def parse_upload_form(request: Request, body: Buffer) -> UploadForm:
     """Step 4 of an upload: decode query and urlencoded body. Raises `FormatError`."""
-    content_type = request.headers.get(b"content-type", b"")
-    consumed = bool(content_type) and parse_media_type(go_text(content_type))[0] == _URLENCODED
+    consumed = is_form_body(request)
     fields: Form = {}
     if consumed:
         encoded = bytes(body[: _FORM_BODY_BYTES_MAX + 1])
-        if len(encoded) > _FORM_BODY_BYTES_MAX or encoded.count(b"&") >= _FORM_FIELDS_MAX:
-            raise FormatError("http: POST too large")
+        if len(encoded) > _FORM_BODY_BYTES_MAX:
+            raise FormatError(FORM_TOO_LARGE)
         fields = parse_form(encoded)
     query = parse_form(request.query_string) if request.query_string else {}
     return UploadForm(query, {**query, **fields} if fields else query, consumed)
