@@ -231,6 +231,16 @@ def test_fatal_configurations(arguments, text, tmp_path):
     assert str(caught.value) == text
 
 
+def test_unprefixed_variables_are_no_flags(tmp_path, monkeypatch):
+    for flag in FLAGS:
+        monkeypatch.setenv(flag.name.upper().replace(".", "_"), "1")
+        monkeypatch.setenv(flag.name, "1")
+    environ = {name: value for name, value in os.environ.items() if name != "HOME"}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_command_line([]).given == set()
+    assert build(tmp_path, environ=environ) == build(tmp_path)
+
+
 def test_defaults_of_the_node(tmp_path):
     config = build(tmp_path)
     assert (config.port, config.public_port, config.grpc_port) == (8080, 8080, 18080)

@@ -95,6 +95,15 @@ def test_the_white_list_is_for_writes(lanes: FakeNode, entry: str, status: int) 
     assert statuses(lanes, put(path, b"x", b"X-Forwarded-For: 10.0.0.8"), get(path)) == [status, 200]
 
 
+@pytest.mark.parametrize(
+    "access", [Access(READ, WRITE), Access(white_list=WhiteList(["10.0.0.8"]))], ids=["token", "list"]
+)
+def test_large_bodies_are_refused_before_they_come(lanes: FakeNode, access: Access) -> None:
+    lanes.access = access
+    head = b"PUT %b HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\nExpect: 100-continue\r\n\r\n"
+    assert statuses(lanes, head % PATH.encode()) == [401]
+
+
 def test_pages_ask_for_nothing(lanes: FakeNode) -> None:
     lanes.access = Access(READ, WRITE, WhiteList(["10.0.0.8"]))
     assert statuses(lanes, get(b"/healthz"), get(b"/favicon.ico")) == [200, 200]

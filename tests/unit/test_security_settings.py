@@ -134,6 +134,26 @@ def test_flag_and_file_list_white_addresses_together(tmp_path):
     assert found.white_list == ("::1", "10.0.0.9", "10.0.0.1", "10.1.0.0/16")
 
 
+def test_the_example_sets_nothing_and_knows_every_key(tmp_path):
+    example = Path(__file__).parents[2] / "conf/security.toml"
+    assert read(tmp_path, f"-securityFile={example}") == SecuritySettings()
+    lines = [line.removeprefix("#") for line in example.read_text().splitlines()]
+    settings = [line for line in lines if line.startswith("[") or (" = " in line and line[0].isalpha())]
+    named = read_keys(settings)
+    assert named == read_keys(EVERYTHING.splitlines()) - {"grpc.volume.client_cert", "grpc.volume.client_key"}
+
+
+def read_keys(lines: list[str]) -> set[str]:
+    """Dotted names of all keys in simple TOML."""
+    keys, table = set(), ""
+    for line in filter(None, lines):
+        if line.startswith("["):
+            table = line.strip("[]")
+        else:
+            keys.add(f"{table}.{line.partition(' = ')[0]}")
+    return keys
+
+
 @pytest.mark.parametrize(
     "content",
     ['[JWT.Signing]\nKEY="w"', '"jwt.signing.key"="w"', '"jwt.signing"={key="w"}', 'jwt.signing.key="w"'],

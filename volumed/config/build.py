@@ -59,6 +59,7 @@ def build_node_config(
         shows_ui=security.shows_ui,
         http_fronts=_fronts(line.number("fronts")),
         log_verbosity=line.number("v"),
+        log_json=line.boolean("log_json"),
         idle_timeout_s=float(max(0, line.number("idleTimeout"))),
         pre_stop_s=float(max(0, line.number("preStopSeconds"))),
         file_size_limit_bytes=line.number("fileSizeLimitMB") * _MIB,
@@ -77,8 +78,7 @@ def build_node_config(
 
 
 def _default_ip(private: bool) -> str:
-    """A standalone node has neither a cluster nor, yet, access control: unless told otherwise it serves this host
-    only."""
+    """A standalone node is tried out before its access is configured: without `-ip` it serves this host only."""
     return "127.0.0.1" if private else detect_host_address()
 
 

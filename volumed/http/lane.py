@@ -84,8 +84,9 @@ class NeedleLane:
 
     def _write(self, exchange: Exchange) -> bool:
         request, node, began_s = exchange.request, self._node, time.perf_counter()
-        check_write(request, node.access)
-        if not is_listed(request, node.access) or exchange.body.received >= SHARED_BODY_BYTES_MIN:
+        access = node.access
+        check_write(request, access)
+        if not is_listed(request, access) or exchange.body.received >= SHARED_BODY_BYTES_MIN:
             return False
         body = exchange.body.take_all()
         form = parse_upload_form(request, body)

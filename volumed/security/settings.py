@@ -161,7 +161,7 @@ def _security_file(line: CommandLine) -> Path | None:
 def _search_path(config_dir: str) -> Iterator[Path]:
     for folder in (config_dir, *_FOLDERS):
         if folder:
-            yield Path(os.path.expanduser(folder)) / _FILE
+            yield Path(os.path.expanduser(folder)).absolute() / _FILE
 
 
 def _read(path: Path) -> dict[str, object]:
