@@ -48,7 +48,7 @@ class _Entry(NamedTuple):
     name: str
     labels: tuple[str, ...]
     first: int
-    count: int
+    length: int
 
 
 _decoder = msgspec.msgpack.Decoder(_Entry)
@@ -72,7 +72,7 @@ class MetricsPage:
         self._known: dict[tuple[str, tuple[str, ...]], int] = {}
         for entry in _entries(self._bytes, self.cells[_LENGTH]):
             self._known[entry.name, entry.labels] = entry.first
-            self._free = entry.first + entry.count
+            self._free = entry.first + entry.length
 
     def series(self) -> Iterator[tuple[str, int]]:
         """Name and first cell of all series that are there."""
@@ -97,13 +97,13 @@ class MetricsPage:
         raw = msgspec.msgpack.encode(entry)
         line = len(raw).to_bytes(_PREFIX_BYTES, "little") + raw
         length = self.cells[_LENGTH]
-        if length + len(line) > DIRECTORY_BYTES or entry.first + entry.count > _CELLS_END:
+        if length + len(line) > DIRECTORY_BYTES or entry.first + entry.length > _CELLS_END:
             self.cells[_DROPPED] += 1
             return _CELLS_END
         at = _DIRECTORY_AT + length
         self._bytes[at : at + len(line)] = line
         self.cells[_LENGTH] = length + len(line)
-        self._free += entry.count
+        self._free += entry.length
         self._known[entry.name, entry.labels] = entry.first
         return entry.first
 
@@ -125,9 +125,9 @@ def read_page(path: str) -> tuple[list[Series], int]:
             return list(_read(raw, cells, floats)), cells[_DROPPED]
 
 
-def _read(raw: memoryview, cells: memoryview, floats: memoryview) -> Iterator[Series]:
-    for name, labels, first, count in _entries(raw, cells[_LENGTH]):
-        yield Series(name, labels, cells[first : first + count].tolist(), floats[first + count - 1])
+def _read(raw: memoryview, cells: memoryview[int], floats: memoryview[float]) -> Iterator[Series]:
+    for name, labels, first, length in _entries(raw, cells[_LENGTH]):
+        yield Series(name, labels, cells[first : first + length].tolist(), floats[first + length - 1])
 
 
 def _entries(page: memoryview, length: int) -> Iterator[_Entry]:
