@@ -25,6 +25,11 @@ class SecurityKeeper:
         self._runtime_dir = runtime_dir
         write_security(settings, runtime_dir)
 
+    @property
+    def scheme(self) -> str:
+        """Of the admin listener's URL."""
+        return "https" if self._settings.https_server.cert else "http"
+
     def reload(self, jobs: Jobs, changed: Callable[[], None]) -> None:
         """Read on a thread of ``jobs``, which must be one alone; ``changed`` is called once the new settings lie
         ready. A configuration that cannot be read changes nothing and is logged."""

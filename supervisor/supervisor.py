@@ -217,7 +217,7 @@ class Supervisor:
 
     def _greet(self) -> None:
         """Tell a newcomer how to store and fetch a file."""
-        url = f"http://{self._config.node_id}"
+        url = f"{self._security.scheme}://{self._config.node_id}"
         lines = (
             f"volumed is ready on {url}; store a file and fetch it again:",
             f"""  fid=$(curl -s {url}/dir/assign | sed 's/.*"fid":"\\([^"]*\\)".*/\\1/'); """

@@ -1,0 +1,198 @@
+"""HTTPS beside the reference under the same security.toml: answers, replication and reads in both directions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import boto3
+import pytest
+from boto3.s3.transfer import TransferConfig
+from botocore import UNSIGNED
+from botocore.client import Config
+
+from tests.cluster import Master, VolumeServer
+from tests.https_kit import (
+    Authority,
+    HttpsFiler,
+    HttpsS3,
+    HttpsVolumed,
+    HttpsWeedVolume,
+    curl,
+    plain_bytes,
+    secure_request,
+)
+from tests.processes import HOST
+from tests.web import Response, get, get_json, request
+
+pytestmark = pytest.mark.interop
+
+MIB = 1 << 20
+LARGE = bytes(range(256)) * 12_000
+CHANGING = ("date", "x-amz-request-id", "last-modified")
+keys = itertools.count(0x100)
+
+
+class Cluster(NamedTuple):
+    authority: Authority
+    master: Master
+    reference: HttpsWeedVolume
+    ours: HttpsVolumed
+
+    def ask(self, method: str, server: VolumeServer, path: str, **options: object) -> Response:
+        return secure_request(self.authority, method, server.address, path, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Clients of both servers need a certificate; the servers know each other by theirs."""
+    home = tmp_path_factory.mktemp("https")
+    authority = Authority(home / "ca")
+    toml = authority.toml()
+    with (
+        Master(home / "m") as master,
+        HttpsWeedVolume(home / "w", toml, master=master) as reference,
+        HttpsVolumed(home / "v", toml, master=master) as ours,
+    ):
+        yield Cluster(authority, master, reference, ours)
+
+
+@pytest.fixture(params=["through us", "through the reference"])
+def servers(request: pytest.FixtureRequest, cluster: Cluster) -> tuple[VolumeServer, VolumeServer]:
+    """(the one that is asked, the other)."""
+    pair = (cluster.ours, cluster.reference)
+    return pair if request.param == "through us" else pair[::-1]
+
+
+def replicated_fid(cluster: Cluster) -> str:
+    """An unused file id in a volume that both servers have."""
+    volume_id = get_json(cluster.master.address, "/dir/assign?replication=001")["fid"].partition(",")[0]
+    return f"{volume_id},{next(keys):04x}aabbccdd"
+
+
+def fid_on(cluster: Cluster, server: VolumeServer) -> str:
+    """An unused file id in a volume that only this server has."""
+    for _ in range(100):
+        assigned = get_json(cluster.master.address, "/dir/assign")
+        if assigned["url"] == server.address:
+            return f"{assigned['fid'].partition(',')[0]},{next(keys):04x}aabbccdd"
+    raise AssertionError(f"nothing is assigned to {server.name}")
+
+
+@pytest.mark.parametrize("start", ["GET /x", "HEAD /", "PUT /1,2", "POST /", "OPTIONS *", "DELETE /x", "PUT x", "FOO /"])
+def test_plain_requests_are_refused_as_the_reference_does(cluster: Cluster, start: str) -> None:
+    data = f"{start} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    expected = plain_bytes((HOST, cluster.reference.port), data)
+    assert plain_bytes((HOST, cluster.ours.port), data) == expected
+
+
+def test_the_public_port_is_plain(cluster: Cluster) -> None:
+    for server in (cluster.ours, cluster.reference):
+        assert get(server.public_address, "/999,0123456789").status == 404
+
+
+@pytest.mark.parametrize("version", ["--http1.1"])
+def test_answers_are_those_of_the_reference(cluster: Cluster, version: str, tmp_path: Path) -> None:
+    fid = replicated_fid(cluster)
+    file = tmp_path / "large"
+    file.write_bytes(random.Random(1).randbytes(3 * MIB))
+    for asked, arguments in (
+        (f"/{fid}?ts=1700000000", ["-F", f"file=@{file};type=video/mp4;filename=a.mp4"]),
+        (f"/{fid}", []),
+        (f"/{fid}", ["-I"]),
+        (f"/{fid}", ["-r", "5-9"]),
+        (f"/{fid}", ["-H", "If-None-Match: W/\"x\""]),
+        (f"/{fid}", ["-H", "Accept-Encoding: gzip"]),
+        ("/1,ffffffffffffffffff", []),
+        ("//a/../b", []),
+        (f"/{fid}", ["-X", "DELETE"]),
+        (f"/{fid}", []),
+    ):
+        ours, theirs = (
+            curl(cluster.authority, server.address, asked, version, *arguments)
+            for server in (cluster.ours, cluster.reference)
+        )
+        assert ours[0] == theirs[0], (asked, arguments)
+        for name in CHANGING:
+            assert (ours[1].pop(name, None) is None) is (theirs[1].pop(name, None) is None), name
+        if arguments[:1] != ["-X"]:
+            assert ours == theirs, (asked, arguments)
+
+
+def test_replicated_writes_and_deletes(cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]) -> None:
+    fid = replicated_fid(cluster)
+    assert cluster.ask("PUT", servers[0], f"/{fid}", body=LARGE).status == 201
+    assert [cluster.ask("GET", server, f"/{fid}").body == LARGE for server in servers] == [True, True]
+    assert cluster.ask("DELETE", servers[0], f"/{fid}").status == 202
+    assert [cluster.ask("GET", server, f"/{fid}").status for server in servers] == [404, 404]
+
+
+def test_reads_are_proxied_and_writes_forwarded(
+    cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]
+) -> None:
+    asked, holder = servers
+    fid = fid_on(cluster, holder)
+    assert cluster.ask("PUT", asked, f"/{fid}", body=LARGE).status == 201
+    part = cluster.ask("GET", asked, f"/{fid}", headers={"Range": "bytes=257-259"})
+    assert (part.status, part.body) == (206, b"\x01\x02\x03")
+    assert cluster.ask("GET", asked, f"/{fid}").body == LARGE
+
+
+def test_chunks_are_fetched_from_the_other_server(cluster: Cluster) -> None:
+    chunk = fid_on(cluster, cluster.reference)
+    assert cluster.ask("PUT", cluster.reference, f"/{chunk}", body=b"0123456789").status == 201
+    fid = fid_on(cluster, cluster.ours)
+    manifest = json.dumps({"chunks": [{"fid": chunk, "offset": 0, "size": 10}], "size": 10}).encode()
+    assert cluster.ask("PUT", cluster.ours, f"/{fid}?cm=true", body=manifest).status == 201
+    assert cluster.ask("GET", cluster.ours, f"/{fid}").body == b"0123456789"
+
+
+def test_s3_over_https_volume_servers(cluster: Cluster, tmp_path: Path) -> None:
+    """Filer and gateway reach both servers over HTTPS; their own listeners are plain."""
+    data = LARGE * 4
+    with (
+        HttpsFiler(tmp_path / "f", cluster.authority, master=cluster.master) as filer,
+        HttpsS3(tmp_path / "s", cluster.authority, filer=filer) as gateway,
+    ):
+        client = boto3.client(
+            "s3", endpoint_url=f"http://{gateway.address}", region_name="us-east-1",
+            config=Config(signature_version=UNSIGNED, retries={"max_attempts": 0}, s3={"addressing_style": "path"}),
+        )  # fmt: skip
+        client.create_bucket(Bucket="bucket")
+        source, copy = tmp_path / "source", tmp_path / "copy"
+        source.write_bytes(data)
+        parts = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB)
+        client.upload_file(str(source), "bucket", "large", Config=parts)
+        for n in range(8):
+            client.put_object(Bucket="bucket", Key=f"small-{n}", Body=b"%d" % n)
+        client.download_file("bucket", "large", str(copy), Config=parts)
+        assert copy.read_bytes() == data
+        bodies = [client.get_object(Bucket="bucket", Key=f"small-{n}")["Body"].read() for n in range(8)]
+        assert bodies == [b"%d" % n for n in range(8)]
+        for listed in client.list_objects_v2(Bucket="bucket")["Contents"]:
+            client.delete_object(Bucket="bucket", Key=listed["Key"])
+        client.close()
+        assert request("GET", filer.address, "/buckets/bucket/large").status == 404
+
+
+def test_both_servers_ask_their_clients_for_certificates(cluster: Cluster) -> None:
+    toml = cluster.authority.toml(mutual=True)
+    for server in (cluster.ours, cluster.reference):
+        server.stop()
+        server.set_security(toml)
+        server.start()
+        with pytest.raises((ssl.SSLError, ConnectionError)), cluster.authority.connect(server) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert connection.recv(1) == b""
+            raise ConnectionError
+        assert cluster.ask("GET", server, "/healthz", known=True).status == 200
+    fid = replicated_fid(cluster)
+    assert cluster.ask("PUT", cluster.ours, f"/{fid}", body=LARGE, known=True).status == 201
+    assert cluster.ask("GET", cluster.reference, f"/{fid}", known=True).body == LARGE
+    assert cluster.ask("DELETE", cluster.reference, f"/{fid}", known=True).status == 202
+    assert cluster.ask("GET", cluster.ours, f"/{fid}", known=True).status == 404
