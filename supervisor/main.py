@@ -7,6 +7,7 @@ import os
 import sys
 from functools import partial
 
+from supervisor.log_pump import log_files
 from supervisor.notify import Notifier
 from supervisor.profiles import profiled
 from supervisor.runtime_dir import RuntimeDir
@@ -27,7 +28,15 @@ _log = logging.getLogger(__name__)
 
 def run_node(line: CommandLine, programs: Programs = PROGRAMS) -> int:
     """Run the node until it is stopped. Whatever it cannot start with ends it with status 255 and one line."""
-    configure_logging("supervisor", line.number("v"))
+    configure_logging("supervisor", line.number("v"), as_json=line.boolean("log_json"))
+    try:
+        with log_files(line):
+            return _run(line, programs)
+    except ConfigError as error:
+        return _refuse(error)
+
+
+def _run(line: CommandLine, programs: Programs) -> int:
     runtime_dir = RuntimeDir(os.environ)
     try:
         read = partial(read_security, line, os.environ)
@@ -39,10 +48,14 @@ def run_node(line: CommandLine, programs: Programs = PROGRAMS) -> int:
         with profiled(*_profiles(line)):
             return Supervisor(config, security, NodeSockets(config), Notifier(), programs).run()
     except (ConfigError, PortUnavailable, VolumedError) as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_FATAL
+        return _refuse(error)
     finally:
         runtime_dir.remove()
+
+
+def _refuse(error: Exception) -> int:
+    sys.stderr.write(f"{error}\n")
+    return EXIT_FATAL
 
 
 def _profiles(line: CommandLine) -> tuple[str, str]:

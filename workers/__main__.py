@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
     config = load_node_config(path)
     disk_config = config.disks[disk_id]
-    configure_logging("worker", config.log_verbosity, disk_id)
+    configure_logging("worker", config.log_verbosity, disk_id, as_json=config.log_json)
     set_title(f"volumed: disk {disk_id} {disk_config.directory}")
     loop = DiskLoop(config, disk_id, epoch)
     # A terminal sends SIGINT to the whole group; the supervisor decides when a disk stops.

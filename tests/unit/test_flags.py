@@ -25,6 +25,7 @@ SAMPLES = {
     "int64": ("-3", -3),
     "uint": ("7", 7),
     "level": ("3", 3),
+    "severity": ("warning", 1),
     "duration": ("1h30m", 5400.0),
 }
 

@@ -142,7 +142,7 @@ def usage() -> str:
 
 
 def _describe(flag: Flag) -> str:
-    kind = "" if flag.kind == "bool" else f" {'int' if flag.kind == 'level' else flag.kind}"
+    kind = "" if flag.kind == "bool" else f" {'int' if flag.kind in ('level', 'severity') else flag.kind}"
     default = flag.default
     shown = f" (default {quote(default) if isinstance(default, str) else _shown(default)})" if default else ""
     inert = "" if flag.effective else " [accepted, without effect in this build]"

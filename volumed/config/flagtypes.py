@@ -16,6 +16,7 @@ _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _INT64_MAX = (1 << 63) - 1
 _UINT64_MAX = (1 << 64) - 1
+_SEVERITIES = ("INFO", "WARNING", "ERROR", "FATAL")
 _OLD_OCTAL = re.compile(r"0_?[0-7][0-7_]*")
 
 _UNIT_NS = {
@@ -75,6 +76,12 @@ def _parse_level(text: str) -> int:
     return int(text)
 
 
+def _parse_severity(text: str) -> int:
+    """A severity by name or number."""
+    name = text.upper()
+    return _SEVERITIES.index(name) if name in _SEVERITIES else _parse_level(text)
+
+
 def parse_duration_s(text: str) -> float:
     """A duration such as ``300ms``, ``1h30m`` or ``1m0s``, in seconds; a bare number other than 0 has no unit."""
     body = text[1:] if text[:1] in ("-", "+") else text
@@ -105,6 +112,7 @@ FLAG_TYPES: dict[str, Callable[[str], object]] = {
     "int64": parse_int,
     "uint": parse_uint_flag,
     "level": _parse_level,
+    "severity": _parse_severity,
     "duration": parse_duration_s,
 }
 """Name of a type in the flag table → parser of its values."""

@@ -77,6 +77,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Whether ``/ui/index.html`` is served; without it the path is a file id like any other."""
     http_fronts: int = 2
     log_verbosity: int = 0
+    log_json: bool = False
     needle_lane: bool = True
     """False routes every request through falcon (used to prove that both lanes answer the same)."""
     idle_timeout_s: float = 30.0

@@ -35,7 +35,7 @@ def main() -> int:
     from volumed.storage.view import NodeView
 
     config = load_node_config(sys.argv[1])
-    configure_logging("grpc", config.log_verbosity)
+    configure_logging("grpc", config.log_verbosity, as_json=config.log_json)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -138,7 +138,7 @@ def main() -> None:
     config = load_node_config(sys.argv[1])
     if os.environ.get("VOLUMED_NEEDLE_LANE") == "0":
         config = msgspec.structs.replace(config, needle_lane=False)
-    configure_logging("http", config.log_verbosity)
+    configure_logging("http", config.log_verbosity, as_json=config.log_json)
     FrontApplication(config).run()
 
 
