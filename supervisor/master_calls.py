@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from supervisor.jobs import Jobs
 from supervisor.master import channel_options
+from supervisor.server_calls import delete_at_server
 from volumed.bus import calls
 from volumed.bus.router import Reply
 from volumed.config.address import grpc_address, http_address
@@ -179,6 +180,9 @@ class MasterCluster:
 
     def mark_readonly(self, request: calls.MarkReadonlyOnMaster, reply: Reply) -> None:
         self._jobs.submit(lambda: self._master.mark_readonly(request), lambda _: reply.result(), reply.error)
+
+    def delete_at(self, request: calls.DeleteAtServer, reply: Reply) -> None:
+        self._jobs.submit(lambda: delete_at_server(request), reply.result, reply.error)
 
     def ping(self, request: calls.PingMaster, reply: Reply) -> None:
         self._jobs.submit(lambda: self._master.ping(request), reply.result, reply.error)

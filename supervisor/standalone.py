@@ -159,6 +159,10 @@ class Standalone:
         """There is no master to ping."""
         raise unknown_ping_target(request)
 
+    def delete_at(self, request: calls.DeleteAtServer, _reply: Reply) -> None:
+        """There is no other server."""
+        raise ClientError(f"unknown server {request.url}")
+
     def assign(self, request: calls.AssignFileId, reply: Reply) -> None:
         """Answer now or as soon as there are keys and a volume with room. Raises for a bad request."""
         if not 1 <= request.count <= _COUNT_MAX:

@@ -113,7 +113,7 @@ def test_a_normalised_path_is_normal(raw: bytes) -> None:
         (b"/1,01?", (b"/1,01", b"")),
         (b"/1,01?a=?b", (b"/1,01", b"a=?b")),
         (b"http://host:80/1,01?x", (b"/1,01", b"x")),
-        (b"http://host", (b"/", b"")),
+        (b"http://host", (b"//", b"")),
         (b"/http://host/x", (b"/http://host/x", b"")),
     ],
 )

@@ -1,4 +1,4 @@
-"""JSON, stored pairs, compression, manifests and heads (http.md 1.4, 3.5, 3.8, 4.4)."""
+"""JSON, stored pairs, compression and heads (http.md 1.4, 3.5, 4.4)."""
 
 import gzip
 import json
@@ -7,15 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volumed.formats.needle import FLAG_GZIP, Needle
 from volumed.http.compression import DecompressedTooLarge, gunzip, gzip_if_smaller, is_compressible, is_gzip
 from volumed.http.head import cors_headers, encode_head, new_request_id, server_name
 from volumed.http.headertext import canonical_name, clean_value
 from volumed.http.jsontext import encode_json, error_body
-from volumed.http.manifest import Chunk, ChunkManifest, ChunkSlice, map_range, parse_manifest, read_manifest
 from volumed.http.message import Request, Response
 from volumed.http.pairs import PAIRS_BYTES_MAX, collect_pairs, pairs_to_headers
-from volumed.http.ranges import ByteRange
 from volumed.http.responses import (
     empty_response,
     error_response,
@@ -186,62 +183,6 @@ def test_a_million_members_are_no_trap() -> None:
 def test_is_gzip() -> None:
     assert is_gzip(memoryview(b"\x1f\x8b\x08"))
     assert not is_gzip(b"\x1f")
-
-
-MANIFEST = (
-    b'{"name":"mani.txt","mime":"text/csv","size":5210,'
-    b'"chunks":[{"fid":"6,0b01020304","offset":10,"size":5200},{"fid":"5,0a01020304","offset":0,"size":10}]}'
-)
-
-
-def test_manifest_chunks_are_ordered() -> None:
-    manifest = parse_manifest(MANIFEST)
-    assert manifest == ChunkManifest(
-        "mani.txt", "text/csv", 5210, (Chunk("5,0a01020304", 0, 10), Chunk("6,0b01020304", 10, 5200))
-    )
-    assert manifest.total_length == 5210
-
-
-def test_compressed_manifest() -> None:
-    assert read_manifest(Needle(data=gzip.compress(MANIFEST), flags=FLAG_GZIP)) == parse_manifest(MANIFEST)
-    assert read_manifest(Needle(data=MANIFEST, flags=FLAG_GZIP)) == parse_manifest(MANIFEST)
-    assert read_manifest(Needle(data=memoryview(MANIFEST))) == parse_manifest(MANIFEST)
-
-
-@pytest.mark.parametrize("raw", [b"{}", b'{"chunks":null,"name":null}', b'{"other":1}'])
-def test_everything_in_a_manifest_is_optional(raw: bytes) -> None:
-    assert parse_manifest(raw) == ChunkManifest("", "", 0, ())
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [b"", b"[]", b"x", b'{"size":"x"}', b'{"chunks":[{"size":1.5}]}', b'{"chunks":[{"size":-1}]}',
-     b'{"chunks":[{"size":9223372036854775807},{"size":1}]}', b'{"chunks":[1]}', b"{" * 99],
-)  # fmt: skip
-def test_invalid_manifests(raw: bytes) -> None:
-    assert parse_manifest(raw) is None
-
-
-@given(st.binary(max_size=60))
-def test_manifests_never_raise(raw: bytes) -> None:
-    parse_manifest(b'{"chunks":[' + raw)
-    parse_manifest(raw)
-
-
-@given(st.lists(st.integers(0, 9), max_size=6), st.integers(0, 60), st.integers(0, 60))
-def test_mapped_ranges_are_the_bytes_of_the_whole(sizes: list[int], start: int, length: int) -> None:
-    contents = {f"{number},01": bytes([65 + number]) * size for number, size in enumerate(sizes)}
-    chunks = tuple(Chunk(fid, 0, len(data)) for fid, data in contents.items())
-    slices = map_range(ChunkManifest("", "", 0, chunks), ByteRange(start, length))
-    assert all(part.length > 0 for part in slices)
-    joined = b"".join(contents[part.fid][part.offset : part.offset + part.length] for part in slices)
-    assert joined == b"".join(contents.values())[start : start + length]
-
-
-def test_mapped_range_inside_one_chunk() -> None:
-    manifest = parse_manifest(MANIFEST)
-    assert manifest is not None
-    assert map_range(manifest, ByteRange(12, 3)) == [ChunkSlice("6,0b01020304", 2, 3)]
 
 
 def request(method: str = "GET", version: str = "1.1", **headers: bytes) -> Request:

@@ -324,6 +324,15 @@ class PingResult(msgspec.Struct, frozen=True):
     stop_time_ns: int
 
 
+class DeleteAtServer(Request, frozen=True):
+    """BatchDelete without cookie check at another server (http.md 5). ``grpc_port`` 0 = the usual one."""
+
+    url: str
+    grpc_port: int
+    file_ids: list[str]
+    Result: ClassVar[type[msgspec.Struct]] = DeletionResults
+
+
 class PingMaster(Request, frozen=True):
     """``Ping`` of grpc.md 3.32 with a target."""
 
@@ -378,6 +387,7 @@ SupervisorRequest = (
     | LeaveCluster
     | LookupVolume
     | MarkReadonlyOnMaster
+    | DeleteAtServer
     | PingMaster
     | PlaceVolume
     | ConfirmPlacement

@@ -173,7 +173,9 @@ class _StreamBody:
 def _copy(answer: Response, response: falcon.asgi.Response) -> None:
     response.status = answer.status
     for name, value in answer.headers:
-        response.set_header(name.decode("latin-1"), value.decode("latin-1"))
+        # The framework keeps cookies apart; stored pairs may be called so.
+        put = response.append_header if name == b"Set-Cookie" else response.set_header
+        put(name.decode("latin-1"), value.decode("latin-1"))
     if answer.body is None:
         if answer.content_length is not None:
             response.content_length = answer.content_length

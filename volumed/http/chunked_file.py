@@ -1,38 +1,53 @@
-"""Files stored as several needles, read and deleted chunk by chunk (http.md 3.8 and 5)."""
+"""Files stored as several needles, read chunk by chunk (http.md 3.8)."""
 
 from __future__ import annotations
 
 import contextlib
 import random
 from collections.abc import AsyncGenerator
+from typing import NamedTuple
 
 from volumed.bus.calls import Location, LookupVolume
 from volumed.errors import ClientError, FormatError, NeedleDeleted, NeedleNotFound, VolumedError, VolumeNotFound
-from volumed.formats.fileid import FileId, parse_key_cookie, parse_volume_id
+from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.formats.needle import Buffer
 from volumed.http.authorization import self_signed
-from volumed.http.manifest import ChunkManifest, ChunkSlice, map_range
+from volumed.http.manifest import ChunkManifest, ChunkSlice, map_range, read_manifest
 from volumed.http.needle_source import StoredNeedle, find_needle
 from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
+from volumed.http.paths import parse_read_path
 from volumed.http.peer import PeerError
 from volumed.http.ranges import ByteRange
 from volumed.http.read_decision import stored_representation
 
-__all__ = ["ChunkError", "ChunkedFile", "parse_chunk_id"]
+__all__ = ["ChunkError", "ChunkedFile"]
 
 _LOCATIONS_MAX_AGE_S = 600.0
+_DEPTH_MAX = 8
 
 
 class ChunkError(ClientError):
     """A chunk cannot be read; answered 500 as text while nothing was sent."""
 
 
+class _ChunkId(NamedTuple):
+    """Where to look for a chunk."""
+
+    volume_id: int
+    key: int
+    cookie: int
+    path: bytes
+    """At another server."""
+
+
 class ChunkedFile:
     """The expanded file of a manifest."""
 
-    def __init__(self, node: Node, manifest: ChunkManifest) -> None:
+    def __init__(self, node: Node, manifest: ChunkManifest, depth: int = 0) -> None:
+        """``depth``: how many manifests this one is inside of."""
         self._node = node
         self._manifest = manifest
+        self._depth = depth
 
     async def read(self, wanted: ByteRange) -> AsyncGenerator[Buffer, None]:
         """A range of the file. Raises `ChunkError`."""
@@ -43,10 +58,10 @@ class ChunkedFile:
                     left -= len(piece)
                     yield piece
             if left:
-                raise ChunkError(f"Read chunk needle error: {part.fid} is {left} bytes short")
+                raise ChunkError("EOF")
 
     async def _read_chunk(self, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
-        fid = parse_chunk_id(part.fid)
+        fid = self._parse_id(part.fid)
         try:
             stored = await find_needle(self._node, fid.volume_id, fid.key)
         except VolumeNotFound:
@@ -59,12 +74,45 @@ class ChunkedFile:
             raise self._unreadable(500, own_address(self._node.config), part.fid) from None
         if stored.needle.size and stored.needle.cookie != fid.cookie:
             raise self._unreadable(404, own_address(self._node.config), part.fid)
+        if stored.needle.is_chunk_manifest:
+            await stored.load()
+            inner = read_manifest(stored.needle)
+            if inner is not None:
+                async for piece in self._nested(inner, part):
+                    yield piece
+                return
         async for piece in _local_pieces(stored, part):
             yield piece
 
-    async def _fetch(self, fid: FileId, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
+    async def _nested(self, manifest: ChunkManifest, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
+        # DEVIATE: the reference follows a manifest that names itself until something breaks.
+        if self._depth == _DEPTH_MAX:
+            raise ChunkError("Read chunk needle error: too many manifests inside each other")
+        length = max(0, min(part.length, manifest.total_length - part.offset))
+        async for piece in ChunkedFile(self._node, manifest, self._depth + 1).read(ByteRange(part.offset, length)):
+            yield piece
+
+    def _parse_id(self, text: str) -> _ChunkId:
+        """COMPAT: the reference takes the id as the path of a request, which may have an extension."""
+        volume, *rest = text.split(",")
+        if len(rest) != 1:
+            raise ChunkError(f"Invalid fileId {text}")
+        try:
+            volume_id = parse_volume_id(volume)
+        except FormatError:
+            raise ChunkError("File Not Found") from None
+        try:
+            path = parse_read_path("/" + text)
+            key, cookie = parse_key_cookie(path.fid_text)
+            if path.vid_text != volume:
+                raise FormatError("")
+        except FormatError:
+            raise self._unreadable(400, own_address(self._node.config), text) from None
+        return _ChunkId(volume_id, key, cookie, f"/{volume_id},{path.fid_text}".encode())
+
+    async def _fetch(self, fid: _ChunkId, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
         location = await self._location(fid.volume_id)
-        path = b"/" + part.fid.encode()
+        path = fid.path
         headers = self_signed(self._node.access.read_key, path)
         if part.offset:
             headers.append((b"Range", b"bytes=%d-" % part.offset))
@@ -117,15 +165,3 @@ async def _local_pieces(stored: StoredNeedle, part: ChunkSlice) -> AsyncGenerato
         return
     data = stored_representation(stored.needle, b"").data or b""
     yield memoryview(data)[part.offset : part.offset + part.length]
-
-
-def parse_chunk_id(text: str) -> FileId:
-    """The id of a chunk. Raises `ChunkError` with the reference's text."""
-    volume, comma, key_cookie = text.rpartition(",")
-    try:
-        if not comma:
-            raise FormatError("")
-        key, cookie = parse_key_cookie(key_cookie)
-        return FileId(parse_volume_id(volume), key, cookie)
-    except FormatError:
-        raise ChunkError(f"Invalid fileId {text}") from None

@@ -14,10 +14,10 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _MONTH_NUMBERS = {name.lower(): number for number, name in enumerate(_MONTHS, 1)}
 _DAY_S = 86400
 
-# COMPAT: the reference accepts names in any letter case, one-digit hours and fractions of a second.
+# COMPAT: the reference accepts names in any letter case, more blanks, one-digit hours and fractions of a second.
 _HTTP_DATE = re.compile(
-    rf"(?i:{'|'.join(_DAYS)}), ([0-9]{{2}}) ((?i:{'|'.join(_MONTHS)})) ([0-9]{{4}}) "
-    r"([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:[.,][0-9]+)? GMT"
+    rf"(?i:{'|'.join(_DAYS)}), +([0-9]{{2}}) +((?i:{'|'.join(_MONTHS)})) +([0-9]{{4}}) +"
+    r"([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:[.,][0-9]+)? +GMT"
 )
 
 

@@ -25,7 +25,7 @@ from volumed.errors import VolumedError
 from volumed.http.body import NO_BODY, IncomingBody
 from volumed.http.exchange import Exchange
 from volumed.http.host import Host
-from volumed.http.message import Headers, Request
+from volumed.http.message import Headers, Request, Response
 from volumed.http.outgoing import Outgoing
 from volumed.http.protocol_rules import (
     BAD_REQUEST,
@@ -268,7 +268,9 @@ class Connection(asyncio.Protocol):
             keep_alive=parser.should_keep_alive() and not self._host.stopping,
             server=self._host.server_name,
         )
-        exchange.canned = decide_early(request)
+        exchange.canned = canned = decide_early(request)
+        if isinstance(canned, Response) and canned.status >= 400:
+            exchange.keep_alive = False
         self._receiving = exchange
         self._queue.append(exchange)
         if not exchange.body.complete:

@@ -16,9 +16,9 @@ from volumed.formats.needle import Buffer
 from volumed.formats.numbers import go_bytes
 from volumed.http.authorization import WrongToken, check_read
 from volumed.http.chunked_file import ChunkedFile, ChunkError
-from volumed.http.compression import DecompressedTooLarge, gunzip
+from volumed.http.compression import DecompressedTooLarge
 from volumed.http.image_reads import transformed_file, transformed_needle
-from volumed.http.manifest import parse_manifest
+from volumed.http.manifest import read_manifest
 from volumed.http.message import Headers, Request, Response
 from volumed.http.needle_source import StoredNeedle, find_needle
 from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
@@ -53,6 +53,9 @@ _NOT_FORWARDED = frozenset(
     {b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"te", b"upgrade", b"expect"}
 )
 _DESCRIBING = frozenset({b"Content-Type", b"Content-Range", b"Content-Encoding"})
+
+_HELD_BYTES = 128 << 10
+"""Of a body that is read piece by piece, so much is read before the head is sent."""
 
 OpenRange = Callable[[ByteRange], AsyncIterator[Buffer]]
 
@@ -127,7 +130,7 @@ async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, s
         return _response(plan)
     if expands_manifest(needle, query):
         await stored.load()
-        manifest = parse_manifest(gunzip(needle.data) or needle.data if needle.is_gzipped else needle.data)
+        manifest = read_manifest(needle)
         if manifest is not None:
             file = ChunkedFile(node, manifest)
             if image := await transformed_file(node, query, path, manifest, file):
@@ -186,16 +189,22 @@ def _response(plan: ReadPlan) -> Response:
 
 
 async def _streamed(plan: ReadPlan, open_range: OpenRange) -> Response:
-    """A response whose body is read piece by piece. The first piece is read before the head is decided: it may be
+    """A response whose body is read piece by piece. The first pieces are read before the head is decided: they may be
     needed for the type, and an error is an answer as long as nothing was sent."""
     if not plan.segments:
         return _response(plan)
     pieces = _pieces(plan.segments, open_range)
-    first = await anext(pieces, b"")
+    held: list[Buffer] = []
+    size = 0
+    async for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _HELD_BYTES:
+            break
     if plan.sniff:
-        with_sniffed_type(plan, first)
+        with_sniffed_type(plan, held[0] if len(held) == 1 else b"".join(held))
     response = _response(plan)
-    response.body = _prepend(first, pieces)
+    response.body = _prepend(held, pieces)
     return response
 
 
@@ -208,8 +217,9 @@ async def _pieces(segments: tuple[bytes | ByteRange, ...], open_range: OpenRange
                 yield piece
 
 
-async def _prepend(first: Buffer, rest: AsyncIterator[Buffer]) -> AsyncGenerator[bytes | memoryview, None]:
-    yield memoryview(first)
+async def _prepend(first: list[Buffer], rest: AsyncIterator[Buffer]) -> AsyncGenerator[bytes | memoryview, None]:
+    for piece in first:
+        yield memoryview(piece)
     async for piece in rest:
         yield memoryview(piece)
 

@@ -5,7 +5,6 @@ Data are slices of the body.
 
 from __future__ import annotations
 
-import binascii
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from volumed.http.form_rules import (
     parse_headers,
     part_names,
 )
+from volumed.http.quotedprintable import decode_quoted_printable
 
 __all__ = ["FormFile", "parse_form_data"]
 
@@ -50,7 +50,7 @@ class _Part:
         if self.truncated:
             raise FormatError("unexpected EOF")
         if is_quoted_printable(self.headers):
-            return memoryview(binascii.a2b_qp(self.data))
+            return memoryview(decode_quoted_printable(self.data))
         return self.data
 
 

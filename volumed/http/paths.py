@@ -41,7 +41,8 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
     if not target.startswith(b"/") and (authority := _ABSOLUTE_FORM.match(target)):
         target = target[authority.end() :]
     path, _, query = target.partition(b"?")
-    return path or b"/", query
+    # COMPAT: an absolute form without a path is redirected to `/`, as an unclean one.
+    return path or b"//", query
 
 
 def decode_path(raw_path: bytes) -> str:

@@ -14,6 +14,8 @@ __all__ = ["Form", "go_bool", "parse_form", "parse_query", "percent_decode"]
 Form = dict[str, str]
 """Decoded names and values; of a repeated name the first value."""
 
+_PAIRS_MAX = 10_000
+
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 
@@ -53,6 +55,8 @@ def percent_decode(raw: bytes) -> bytes:
 
 
 def _decode(raw: bytes) -> _Decoded:
+    if raw.count(b"&") >= _PAIRS_MAX:
+        return _Decoded({}, "number of URL query parameters exceeded limit")
     form: Form = {}
     semicolon = escape = ""
     for pair in raw.split(b"&"):

@@ -16,7 +16,7 @@ __all__ = [
     "parse_range",
 ]
 
-_NUMBER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?0*([0-9]{1,19})")
 _INT64_MAX = (1 << 63) - 1
 _BLANKS = " \t\r\n"
 
@@ -90,10 +90,9 @@ def _parse_item(item: str, size: int) -> ByteRange | None:
 
 
 def _number(text: str) -> int:
-    if not _NUMBER.fullmatch(text) or len(text) > 20:
-        raise _InvalidRange
-    value = int(text)
-    if not 0 <= value <= _INT64_MAX:
+    match = _NUMBER.fullmatch(text)
+    value = int(match[1]) if match else _INT64_MAX + 1
+    if value > _INT64_MAX or (value and text.startswith("-")):
         raise _InvalidRange
     return value
 

@@ -227,7 +227,7 @@ def _manifest_label(manifest: ChunkManifest, path: ParsedPath) -> _Label:
 
 def _label(filename: bytes, stored_mime: bytes) -> _Label:
     if stored_mime and not stored_mime.startswith(_OCTET_STREAM):
-        return _Label(filename, stored_mime)
+        return _Label(filename, clean_value(stored_mime))
     guess = mime_by_extension(extension(go_text(filename))) if b"." in filename else ""
     return _Label(filename, guess.encode())
 

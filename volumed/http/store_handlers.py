@@ -19,7 +19,10 @@ __all__ = ["handle_store"]
 async def handle_store(request: Request, body: BodySource, node: Node, *, public: bool) -> Response:
     """Answer any request that is not one of the admin pages; ``public`` is the port's kind."""
     response = await _dispatch(request, body, node, public)
-    response.headers += cors_headers(request)
+    if cross_origin := cors_headers(request):
+        # COMPAT: stored pairs of these names win.
+        own = {name for name, _ in response.headers}
+        response.headers += [header for header in cross_origin if header[0] not in own]
     return response
 
 
