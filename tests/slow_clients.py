@@ -58,11 +58,20 @@ class Client:
         answer.begin()
         return Response(answer.status, answer.headers, answer.read())
 
+    def bodies(self, count: int) -> list[bytes]:
+        """The bodies of so many answers to pipelined requests."""
+        with self.socket.makefile("rb") as file:
+            return [file.read(_length(iter(file.readline, b"\r\n"))) for _ in range(count)]
+
     def close_sending(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _length(head: Iterator[bytes]) -> int:
+    return next(int(line.split()[1]) for line in list(head) if line.startswith(b"Content-Length:"))
 
 
 @contextmanager

@@ -1,0 +1,148 @@
+"""One budget of bytes in flight for all fronts (http.md 7), and what is left of it when a front is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Volumed
+from tests.processes import wait_until
+from tests.slow_clients import Client, connect
+from tests.web import assign, get, upload
+from volumed.nodetable import NodeTable
+
+pytestmark = pytest.mark.probe
+
+LARGE = b"\x01" * (12 << 20)
+MIDDLE = b"\x02" * (200 << 10)
+LIMIT_S = 20.0
+PIPELINED = 50
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Volumed]:
+    """Far more patient than the tests: who goes on was woken."""
+    flags = ["-fronts=2", "-concurrentUploadLimitMB=1", "-concurrentDownloadLimitMB=1", "-idleTimeout=120"]
+    flags += ["-inflightUploadDataTimeout=100s", "-inflightDownloadDataTimeout=100s"]
+    with Volumed(tmp_path_factory.mktemp("budget"), flags=flags) as started:
+        yield started
+
+
+@pytest.fixture
+def table(node: Volumed) -> Iterator[NodeTable]:
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in node.pids())
+    found = NodeTable(next(line.split()[-1] for line in maps.splitlines() if line.endswith("/node.table")))
+    yield found
+    found.close()
+
+
+def stored(node: Volumed, data: bytes) -> str:
+    fid = assign(node.address).fid
+    assert upload(node.address, fid, data).status == 201
+    return fid
+
+
+def holder(table: NodeTable) -> int:
+    """Process id of the only front with bytes in flight."""
+    (pid,) = [row.pid for row in table.live_fronts() if row.upload_bytes or row.download_bytes]
+    return pid
+
+
+def waiters(table: NodeTable) -> list[int]:
+    return [row.waiters for row in table.live_fronts()]
+
+
+def await_waiters(table: NodeTable, count: int) -> None:
+    wait_until(lambda: sum(waiters(table)) == count, timeout_s=LIMIT_S, what=f"{count} clients wait")
+
+
+@contextmanager
+def waiting_in_both_fronts(
+    node: Volumed, table: NodeTable, ask: Callable[[Client], None]
+) -> Iterator[list[Client]]:
+    """Clients that wait for room, at least one in each front."""
+    clients: list[Client] = []
+    with ExitStack() as stack:
+        while not all(waiters(table)):
+            clients += stack.enter_context(connect(node.address))
+            ask(clients[-1])
+            await_waiters(table, len(clients))
+        yield clients
+
+
+def start_download(client: Client, fid: str) -> None:
+    client.ask("GET", fid)
+    client.receive_head()
+
+
+def start_upload(client: Client, node: Volumed) -> None:
+    client.ask("PUT", assign(node.address).fid, "Expect: 100-continue", length=2 << 20)
+    client.receive_head()
+
+
+def test_room_in_one_front_wakes_all(node: Volumed, table: NodeTable) -> None:
+    large, small = stored(node, LARGE), stored(node, b"small")
+    with connect(node.address) as (busy,):
+        start_download(busy, large)
+        with waiting_in_both_fronts(node, table, lambda client: client.ask("GET", small)) as waiting:
+            busy.close()
+            assert {client.answer().body for client in waiting} == {b"small"}
+    assert table.download_bytes() == 0
+
+
+@pytest.mark.parametrize("kind", ["download", "upload"])
+def test_a_killed_front_gives_back_what_it_had(node: Volumed, table: NodeTable, kind: str) -> None:
+    large, small = stored(node, LARGE), stored(node, b"small")
+
+    def ask(client: Client) -> None:
+        if kind == "download":
+            client.ask("GET", small)
+        else:
+            client.ask("PUT", small, body=b"small", length=5)
+
+    with connect(node.address) as (busy,):
+        if kind == "download":
+            start_download(busy, large)
+        else:
+            start_upload(busy, node)
+        with waiting_in_both_fronts(node, table, ask) as waiting:
+            os.kill(holder(table), signal.SIGKILL)
+            assert {outcome(client) for client in waiting} == {"killed", "answered"}
+    wait_until(lambda: len(waiters(table)) == 2, timeout_s=LIMIT_S, what="two fronts")
+    assert table.upload_bytes() == table.download_bytes() == 0
+    assert get(node.address, f"/{small}").body == b"small"
+
+
+def outcome(client: Client) -> str:
+    try:
+        return "answered" if client.answer().status in (200, 201, 204) else "refused"
+    except OSError:
+        return "killed"
+
+
+def test_pipelined_answers_wait_for_each_other(node: Volumed, table: NodeTable) -> None:
+    """A client that asks for much and reads nothing has one answer in flight, and only one is made."""
+    fid = stored(node, MIDDLE)
+    assert get(node.address, f"/{fid}").body == MIDDLE
+    with connect(node.address) as (client,):
+        for _ in range(PIPELINED):
+            client.ask("GET", fid)
+        wait_until(lambda: table.download_bytes() > 0, timeout_s=LIMIT_S, what="the kernel takes no more")
+        assert len(MIDDLE) < table.download_bytes() < 2 * len(MIDDLE)
+        assert client.bodies(PIPELINED) == [MIDDLE] * PIPELINED
+    wait_until(lambda: table.download_bytes() == 0, timeout_s=LIMIT_S, what="nothing in flight")
+
+
+def test_a_waiting_client_that_leaves_waits_no_more(node: Volumed, table: NodeTable) -> None:
+    large = stored(node, LARGE)
+    with connect(node.address) as (busy,):
+        start_download(busy, large)
+        with waiting_in_both_fronts(node, table, lambda client: client.ask("GET", large)) as waiting:
+            for client in waiting:
+                client.close()
+            await_waiters(table, 0)
