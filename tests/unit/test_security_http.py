@@ -44,13 +44,13 @@ def lanes(request: pytest.FixtureRequest, node: FakeNode) -> FakeNode:
     return node
 
 
-def statuses(node: FakeNode, *requests: bytes) -> list[int]:
+def statuses(node: FakeNode, *requests: bytes, public: bool = False) -> list[int]:
     found: list[int] = []
 
     async def test() -> None:
         host = FakeHost(pool=node.pool)
         host.handler = NodeHandler(node)  # type: ignore[assignment, arg-type]
-        client = Client(host)
+        client = Client(host, public=public)
         client.send(*requests)
         await until(lambda: len(client.statuses()) == len(requests))
         found.extend(client.statuses())
@@ -107,6 +107,15 @@ def test_large_bodies_are_refused_before_they_come(lanes: FakeNode, access: Acce
 def test_pages_ask_for_nothing(lanes: FakeNode) -> None:
     lanes.access = Access(READ, WRITE, WhiteList(["10.0.0.8"]))
     assert statuses(lanes, get(b"/healthz"), get(b"/favicon.ico")) == [200, 200]
+
+
+def test_the_public_port_asks_for_read_tokens_alone(lanes: FakeNode) -> None:
+    lanes.access = Access(READ, WRITE, WhiteList(["10.0.0.8"]))
+    path, reading = PATH.encode(), bearer(token(FID, "r"))
+    assert statuses(lanes, get(path), get(path, reading), get(b"/status"), put(path, b"x"), public=True) == [
+        401, 200, 401, 200,
+    ]  # fmt: skip
+    assert lanes.stored == []
 
 
 def test_the_white_list_comes_before_everything_else(node: FakeNode) -> None:

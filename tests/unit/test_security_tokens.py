@@ -45,6 +45,10 @@ def test_without_a_lifetime_tokens_do_not_expire(monkeypatch):
     assert TokenKey("k", 10).allows(issued, FID)
 
 
+def test_ids_that_are_no_text_get_a_token_that_opens_nothing():
+    assert not TokenKey("k", 10).allows(TokenKey("k", 10).issue("1,\udcff"), "1,\udcff")
+
+
 def test_long_tokens_are_refused_unread():
     fitting = token(FID, "k", junk="x" * (TOKEN_BYTES_MAX // 2)).encode()
     assert TokenKey("k", 10).allows(fitting, FID)

@@ -76,7 +76,9 @@ class TokenKey:
         return claims.fid == file_id
 
     def issue(self, file_id: str) -> bytes:
-        """A token for ``file_id``; it never expires when the lifetime is not positive."""
+        """A token for ``file_id``; it never expires when the lifetime is not positive. What is not UTF-8 in the id
+        becomes ``?``, since a claim cannot hold it."""
         expires = int(time.time()) + self._expires_s if self._expires_s > 0 else None
-        payload = msgspec.json.encode(_Claims(expires, None, file_id))
+        claim = file_id.encode(errors="replace").decode()
+        payload = msgspec.json.encode(_Claims(expires, None, claim))
         return _SIGNATURES.encode(payload, self._key, _ISSUED).encode()
