@@ -7,17 +7,21 @@ pieces; which of the two is stored turns out at the end.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable
 
+from volumed.errors import FormatError
 from volumed.formats.needle import Buffer
 from volumed.http.compression import Compressor, DecompressedTooLarge, GunzipStream, NotGzip, gzip_stream
+from volumed.http.quotedprintable import decode_quoted_printable
 from volumed.http.sniff import SNIFF_BYTES
 
 __all__ = ["ContentStream", "QuotedPrintable"]
 
 _LINE_BYTES_MAX = 64 << 10
+"""A longer line is decoded in pieces."""
+_BLANKS_MAX = 1 << 20
+_BLANKS = b"\r\n \t"
 
 
 class ContentStream:
@@ -117,20 +121,38 @@ class QuotedPrintable:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._error: FormatError | None = None
 
     def feed(self, data: Buffer) -> bytes:
-        """The next bytes, as far as their lines are complete."""
+        """The next bytes, as far as they are certain. What is wrong with them counts at the end."""
         text = self._rest + bytes(data)
         end = text.rfind(b"\n") + 1
-        if not end and len(text) > _LINE_BYTES_MAX:
-            # An escape may be cut off at the end; one that is a soft line break drops all up to the line's end.
-            escape = text.rfind(b"=", len(text) - 2)
-            soft = text.find(b"=\r")
-            end = min(at for at in (escape, soft, len(text)) if at >= 0)
-            text = text if soft < 0 else text[: soft + 2]
+        goes_on = not end and len(text) > _LINE_BYTES_MAX
+        if goes_on:
+            # Blanks at the end of a line are dropped, and an escape may be cut off.
+            end = len(text.rstrip(_BLANKS))
+            escape = text.rfind(b"=", max(0, end - 2), end)
+            end = escape if escape >= 0 else end
         self._rest = text[end:]
-        return binascii.a2b_qp(text[:end])
+        if len(self._rest) > _BLANKS_MAX and not end:
+            self._fail(FormatError("quotedprintable: line too long"))
+        return self._decode(text[:end], goes_on=goes_on)
 
     def finish(self) -> bytes:
-        """What is left."""
-        return binascii.a2b_qp(self._rest)
+        """What is left. Raises `FormatError`."""
+        rest = self._decode(self._rest, goes_on=False)
+        if self._error is not None:
+            raise self._error
+        return rest
+
+    def _decode(self, text: bytes, *, goes_on: bool) -> bytes:
+        if self._error is None:
+            try:
+                return decode_quoted_printable(text, goes_on=goes_on)
+            except FormatError as error:
+                self._fail(error)
+        return b""
+
+    def _fail(self, error: FormatError) -> None:
+        self._error = self._error or error
+        self._rest = b""

@@ -26,7 +26,9 @@ def decode_quoted_printable(data: Buffer, *, goes_on: bool = False) -> bytes:
     Raises `FormatError` with the reference's text.
     """
     text = bytes(data)
-    if goes_on or not _UNUSUAL.search(text):
+    if goes_on:
+        return _decode_text(text)
+    if not _UNUSUAL.search(text):
         return binascii.a2b_qp(text)
     return b"".join(map(_decode_line, _LINE.findall(text)))
 
@@ -39,7 +41,11 @@ def _decode_line(line: bytes) -> bytes:
         kept, end = kept[:-1], b""
         if not rest.endswith(b"\n") and (rest or not kept):
             raise FormatError(f"quotedprintable: invalid bytes after =: {quote(go_text(rest))}")
-    if bad := _CONTROL.search(kept):
+    return _decode_text(kept) + end
+
+
+def _decode_text(text: bytes) -> bytes:
+    if bad := _CONTROL.search(text):
         raise FormatError(f"quotedprintable: invalid unescaped byte 0x{bad[0][0]:02x} in body")
     # COMPAT: an equals sign before anything but two digits stands for itself.
-    return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), kept) + end
+    return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), text)
