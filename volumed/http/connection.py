@@ -21,36 +21,25 @@ from collections.abc import Sequence
 import httptools
 
 from volumed.config.address import join_host_port
-from volumed.errors import VolumedError
+from volumed.http.answering import answer_exchange
 from volumed.http.body import NO_BODY, IncomingBody
 from volumed.http.exchange import Exchange
 from volumed.http.host import Host
-from volumed.http.message import Headers, Request, Response
+from volumed.http.message import Request, Response
 from volumed.http.outgoing import Outgoing
-from volumed.http.protocol_rules import (
-    BAD_REQUEST,
-    TOO_LARGE,
-    clean_line,
-    decide_early,
-    encode_refusal,
-    is_usual_line,
-    new_request,
-)
-from volumed.http.responses import empty_response
+from volumed.http.protocol_rules import BAD_REQUEST, TOO_LARGE, decide_early, encode_refusal
+from volumed.http.request_reader import HeadTooLarge, RequestReader
 
-__all__ = ["HEAD_BYTES_MAX", "Connection"]
+__all__ = ["STREAMED_BYTES_MIN", "Connection"]
 
 _log = logging.getLogger(__name__)
 
-HEAD_BYTES_MAX = (1 << 20) + 4096
-"""Request line and headers; more is answered 431."""
-_STREAMED_BYTES_MIN = 128 << 10
+STREAMED_BYTES_MIN = 128 << 10
 """From this length on a body is handled while it arrives."""
 _WAITING_MAX = 64
 """Requests of one connection that wait in line before reading stops."""
 _LINGER_S = 1.0
 
-_NEWLINES = (b"\r", b"\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -62,22 +51,14 @@ class Connection(asyncio.Protocol):
         "_clock",
         "_closing",
         "_direct_left",
-        "_head_bytes",
-        "_headers",
         "_host",
-        "_in_head",
-        "_in_message",
-        "_line",
         "_lingering_until",
-        "_method",
         "_outgoing",
-        "_parser",
         "_peer",
         "_queue",
-        "_raw_headers",
+        "_reader",
         "_reading",
         "_receiving",
-        "_target",
         "_transport",
         "public",
     )
@@ -88,23 +69,12 @@ class Connection(asyncio.Protocol):
         self._clock = host.clock
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(self._begin, self._take_body, self._end)
         self._queue: deque[Exchange] = deque()
         """Requests that are not answered yet, the one in progress first."""
         self._receiving: Exchange | None = None
         self._direct_left = 0
         """Bytes of a long body that go past the parser."""
-        self._in_message = False
-        self._in_head = False
-        self._head_bytes = 0
-        """Of a head that did not come in one segment."""
-        self._line = b""
-        """A request line whose end has not come yet."""
-        self._method: str | None = None
-        """What the parser was given a stand-in for."""
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._raw_headers: Headers = []
         self._peer = ("", 0)
         self._reading = True
         self._advancing = False
@@ -118,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         self._outgoing = Outgoing(self._transport, self._clock)
         self._peer = transport.get_extra_info("peername") or self._peer
+        self._reader.peer_ip = self._peer[0]
         self._host.opened(self)
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -135,9 +106,10 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._closing = True
         first = self._queue[0] if self._queue else None
-        if first is not None and first.body.length == 0 and first.request.room is not None:
+        room = None if first is None or first.body.length != 0 else first.request.room
+        if room is not None and not room.done():
             # COMPAT: a client that closes its sending side counts as gone, but is answered.
-            first.request.room.set_result(False)
+            room.set_result(False)
         if self._receiving is not None:
             self._fail_body(self._receiving, "unexpected EOF")
         # A client may close its sending side and still read the answers.
@@ -157,47 +129,16 @@ class Connection(asyncio.Protocol):
             return
         if self._direct_left:
             data = self._feed_direct(data)
-        if not self._in_message:
-            data = self._take_line(data)
-        if not data:
-            return
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(TOO_LARGE)
-                return
-        self._parse(data)
+        if data:
+            self._read(data)
 
-    # Parsing
+    # Receiving
 
-    def _take_line(self, data: bytes) -> bytes:
-        """Hold a request back until its first line is there, and make that line one that the parser takes.
-
-        Only where a request starts a segment: what follows another in one segment must be plain.
-        """
-        data = (self._line + data).lstrip(b"\r\n") if self._line or data[:1] in _NEWLINES else data
-        end = data.find(b"\n")
-        if end < 0:
-            self._line = data
-            if len(data) > HEAD_BYTES_MAX:
-                self._refuse(TOO_LARGE)
-            return b""
-        self._line = b""
-        line = data[:end]
-        if is_usual_line(line):
-            return data
-        line, self._method = clean_line(line)
-        return line + data[end:]
-
-    def _parse(self, data: bytes) -> None:
+    def _read(self, data: bytes) -> None:
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # COMPAT: offers to switch protocols are ignored.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest and not self._closing:
-                self.data_received(rest)
+            self._reader.feed(data)
+        except HeadTooLarge:
+            self._refuse(TOO_LARGE)
         except httptools.HttpParserError:
             self._fail_parsing()
         else:
@@ -224,48 +165,19 @@ class Connection(asyncio.Protocol):
         self._direct_left -= len(piece)
         self._receiving.body.feed(piece)
         if not self._direct_left:
-            self._parser = httptools.HttpRequestParser(self)
-            self.on_message_complete()
+            self._reader.skip_body()
         return data[len(piece) :]
 
-    # Parser callbacks
-
-    def on_message_begin(self) -> None:
-        self._in_message = self._in_head = True
-        self._head_bytes = 0
-        self._target = b""
-        self._headers = {}
-        self._raw_headers = []
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:
-            value = value.strip(b" \t")
-            self._raw_headers.append((name, value))
-            self._headers.setdefault(name.lower(), value)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
+    def _begin(self, request: Request, keep_alive: bool) -> None:
+        """A head is complete."""
         if self._closing:
             return
-        parser = self._parser
-        request = new_request(
-            self._method or parser.get_method().decode(),
-            self._target,
-            self._headers,
-            self._raw_headers,
-            parser.get_http_version(),
-            self._peer[0],
-        )
-        self._method = None
         exchange = Exchange(
             self,
             request,
             self._new_body(request),
             public=self.public,
-            keep_alive=parser.should_keep_alive() and not self._host.stopping,
+            keep_alive=keep_alive and not self._host.stopping,
             server=self._host.server_name,
         )
         exchange.canned = canned = decide_early(request)
@@ -276,12 +188,12 @@ class Connection(asyncio.Protocol):
         if not exchange.body.complete:
             self._expect_body(exchange)
 
-    def on_body(self, data: bytes) -> None:
+    def _take_body(self, data: bytes) -> None:
         if self._receiving is not None:
             self._receiving.body.feed(data)
 
-    def on_message_complete(self) -> None:
-        self._in_message = False
+    def _end(self) -> None:
+        """A request is complete."""
         exchange = self._receiving
         if exchange is None:
             return
@@ -309,7 +221,7 @@ class Connection(asyncio.Protocol):
         body, request = exchange.body, exchange.request
         expectation = request.headers.get(b"expect", b"").lower()
         exchange.expects_continue = expectation == b"100-continue" and request.http_version == "1.1"
-        exchange.streamed = body.length is not None and body.length >= _STREAMED_BYTES_MIN
+        exchange.streamed = body.length is not None and body.length >= STREAMED_BYTES_MIN
         if exchange.is_early or exchange.canned is not None:
             self._start_if_first(exchange)
 
@@ -333,23 +245,7 @@ class Connection(asyncio.Protocol):
     def run_handler(self, exchange: Exchange) -> None:
         """Start the task that answers."""
         if not self._outgoing.lost:
-            exchange.task = self._host.loop.create_task(self._run(exchange))
-
-    async def _run(self, exchange: Exchange) -> None:
-        """Have an exchange answered; whatever goes wrong, the client gets an answer or a closed connection."""
-        try:
-            await self._host.handler.answer(exchange)
-        except ConnectionError:
-            self.abort()
-        except Exception as error:
-            request = exchange.request
-            # A failure with a name is a disk's or a peer's: where in the code it came up says nothing.
-            trace = not isinstance(error, VolumedError)
-            _log.error("%s %s %s: %s", request.request_id.decode(), request.method, request.path, error, exc_info=trace)
-            if exchange.head_sent:
-                self.abort()
-            else:
-                exchange.reply(empty_response(500))
+            exchange.task = self._host.loop.create_task(answer_exchange(self._host.handler, exchange, self))
 
     def finished(self, exchange: Exchange) -> None:
         """The answer to ``exchange``, the first in line, was written."""
@@ -385,7 +281,7 @@ class Connection(asyncio.Protocol):
 
     def _settle(self) -> None:
         """Nothing is in progress: close if this was the last request."""
-        if self._host.stopping and self._receiving is None and not self._in_message:
+        if self._host.stopping and self._receiving is None and not self._reader.in_message:
             self._closing = True
         if not self._closing or self._lingering_until is not None:
             return
@@ -472,7 +368,7 @@ class Connection(asyncio.Protocol):
             return
         if self._outgoing.unsent:
             self.abort()
-        elif not self._queue and self._line:
+        elif not self._queue and self._reader.line:
             # COMPAT: half a request line is read as if it were whole.
             self._refuse(BAD_REQUEST)
         elif not self._queue:
@@ -485,6 +381,6 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """The front stops: close now unless a request is in progress."""
-        if not self._queue and not self._in_message:
+        if not self._queue and not self._reader.in_message:
             self._closing = True
             self._outgoing.close()
