@@ -170,11 +170,8 @@ class Exchange:
         """The head with what the connection decides: framing, and whether it stays open."""
         if self.keep_alive and not self.can_stay_open:
             self.keep_alive = False
-        self.status = response.status
+        self.note_head(response)
         http10 = self.request.http_version == "1.0"
-        if self.request.method == "HEAD" and response.status >= 300 and not response.content_length:
-            # COMPAT: the reference tells a length with HEAD only when it knows the file's.
-            response.content_length = None
         if response.content_length is None and self._has_body(response.status):
             self._chunked = not http10
             self.keep_alive = self.keep_alive and not http10
@@ -184,6 +181,13 @@ class Exchange:
         elif not self.keep_alive and not http10:
             connection = b"close"
         return encode_head(response, self.request, int(time.time()), server=self._server, connection=connection)
+
+    def note_head(self, response: Response) -> None:
+        """The answer is decided; what its head says in any version of HTTP."""
+        self.status = response.status
+        if self.request.method == "HEAD" and response.status >= 300 and not response.content_length:
+            # COMPAT: the reference tells a length with HEAD only when it knows the file's.
+            response.content_length = None
 
     async def gone(self) -> None:
         """Wait until the client is gone: the task of the exchange is then cancelled."""

@@ -10,7 +10,7 @@ from volumed import REFERENCE_VERSION, SIZE_LIMITS
 from volumed.http.conditional import format_http_date
 from volumed.http.message import Headers, Request, Response
 
-__all__ = ["common_lines", "cors_headers", "encode_head", "new_request_id", "server_name"]
+__all__ = ["common_lines", "cors_headers", "encode_head", "head_fields", "new_request_id", "server_name"]
 
 _BODILESS = frozenset({204, 304})
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -78,6 +78,16 @@ def encode_head(
         lines.append(b"Connection: %b\r\n" % connection)
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def head_fields(response: Response, request: Request, now_s: int, *, server: bytes = _SERVER) -> Headers:
+    """The same headers one by one, without those that describe an HTTP/1 connection."""
+    lines = _identity(response, request, now_s, server).splitlines()
+    fields = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    fields += response.headers
+    if response.content_length is not None and response.status not in _BODILESS:
+        fields.append((b"Content-Length", b"%d" % response.content_length))
+    return fields
 
 
 def _reason(status: int) -> bytes:

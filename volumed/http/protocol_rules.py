@@ -18,6 +18,7 @@ __all__ = [
     "encode_refusal",
     "is_usual_line",
     "new_request",
+    "refusal_response",
 ]
 
 _HEADERS_MAX = 10_000
@@ -82,7 +83,7 @@ def new_request(
 
 def decide_early(request: Request) -> Response | bytes | None:
     """What is answered before any handler is asked: a refusal (`encode_refusal`), a response, or nothing."""
-    if request.http_version not in ("1.0", "1.1"):
+    if request.http_version not in ("1.0", "1.1", "2"):
         return _BAD_VERSION if request.http_version[0] != "0" else BAD_REQUEST
     if request.http_version == "1.1" and b"host" not in request.headers:
         return _MISSING_HOST
@@ -114,3 +115,8 @@ def _has_two_hosts(headers: Headers) -> bool:
 def encode_refusal(text: bytes) -> bytes:
     """The whole answer to what is no proper request; most texts are also the body."""
     return b"HTTP/1.1 " + text + _ERROR_HEADERS + _BODIES.get(text, text)
+
+
+def refusal_response(text: bytes) -> Response:
+    """The same as a response, for a connection that goes on."""
+    return Response(int(text[:3]), [(b"Content-Type", b"text/plain; charset=utf-8")], _BODIES.get(text, text))

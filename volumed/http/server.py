@@ -22,6 +22,7 @@ from volumed.http.exchange import Exchange
 from volumed.http.front_node import FrontNode
 from volumed.http.head import server_name
 from volumed.http.host import Handler
+from volumed.http.http2 import Http2Connection
 from volumed.http.lane import NeedleLane
 from volumed.http.node import Node
 from volumed.http.routes import is_page
@@ -117,7 +118,7 @@ class FrontServer:
         self._node = FrontNode(config, table, loop, metrics, throttle, peer_tls)
         self.pool: BodyPool | None = self._node.pool
         self.handler = NodeHandler(self._node)
-        self._connections: set[Connection] = set()
+        self._connections: set[Connection | Http2Connection] = set()
         self._acceptors: list[Acceptor] = []
         self._all_closed = asyncio.Event()
         self._sweeper = loop.create_task(self._sweep())
@@ -129,17 +130,17 @@ class FrontServer:
         create = partial(Connection, self, public=public)
         adopt: Adopt = partial(self.loop.connect_accepted_socket, create)
         if self._tls is not None and not public:
-            adopt = TlsAdopter(self.loop, self._tls, create).adopt
+            adopt = TlsAdopter(self.loop, self._tls, create, partial(Http2Connection, self)).adopt
         acceptor = Acceptor(self.loop, listener, self._table, self._row, _CONNECTIONS_MAX, adopt)
         self._acceptors.append(acceptor)
 
     def opened(self, connection: asyncio.Protocol) -> None:
-        assert isinstance(connection, Connection)
+        assert isinstance(connection, Connection | Http2Connection)
         self._connections.add(connection)
         self._row.add_connections(1)
 
     def closed(self, connection: asyncio.Protocol) -> None:
-        assert isinstance(connection, Connection)
+        assert isinstance(connection, Connection | Http2Connection)
         self._connections.discard(connection)
         self._row.add_connections(-1)
         if not self._connections:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from volumed.security.tls import TlsContext
 
@@ -33,14 +34,18 @@ _DISCARD_BYTES = 64 << 10
 
 
 class TlsAdopter:
-    """Turns accepted sockets into connections; ``create`` makes their protocol objects."""
+    """Turns accepted sockets into connections; ``create`` and ``create_http2`` make their protocol objects."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, tls: TlsContext, create: Callable[[], asyncio.Protocol]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tls: TlsContext,
+        create: Callable[[], asyncio.Protocol],
+        create_http2: Callable[[], asyncio.Protocol],
     ) -> None:
         self._loop = loop
         self._tls = tls
-        self._create = create
+        self._create = partial(_Choice, create, create_http2)
         self._quiet_until = 0.0
         self._unlogged = 0
 
@@ -103,6 +108,22 @@ class TlsAdopter:
         _log.info("TLS handshake error from %s: %s%s", peer, reason, more)
         self._quiet_until = now + _QUIET_S
         self._unlogged = 0
+
+
+class _Choice(asyncio.Protocol):
+    """Stands in until the handshake has told which protocol is spoken."""
+
+    def __init__(
+        self, create: Callable[[], asyncio.Protocol], create_http2: Callable[[], asyncio.Protocol]
+    ) -> None:
+        self._create = create
+        self._create_http2 = create_http2
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        protocol = self._create_http2() if agreed == "h2" else self._create()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
 
 
 def _settle(ready: asyncio.Future[None]) -> None:

@@ -75,7 +75,7 @@ def server_tls(settings: SecuritySettings) -> TlsContext | None:
         if own.ca:
             _load_authority(context, own.ca)
             context.verify_mode = ssl.CERT_REQUIRED
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(["h2", "http/1.1"])
         return context
 
     return TlsContext(build, (own.cert, own.key, own.ca))
