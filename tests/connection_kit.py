@@ -25,6 +25,7 @@ class FakeTransport(asyncio.Transport):
         self.closed = self.aborted = self.half_closed = False
         self.reading = True
         self.stuck = 0
+        self.protocol: asyncio.Protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.sent += data
@@ -51,7 +52,9 @@ class FakeTransport(asyncio.Transport):
         self.reading = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
+        del low
+        if self.stuck > (high or 0):
+            self.protocol.pause_writing()
 
     def get_write_buffer_size(self) -> int:
         return self.stuck
@@ -138,7 +141,7 @@ class Client:
     def __init__(self, host: FakeHost | None = None, *, public: bool = False) -> None:
         self.host = host or FakeHost()
         self.transport = FakeTransport()
-        self.connection = Connection(self.host, public=public)
+        self.connection = self.transport.protocol = Connection(self.host, public=public)
         self.connection.connection_made(self.transport)
 
     def send(self, *segments: bytes) -> None:

@@ -375,6 +375,22 @@ class TestPressure:
 
         run(test)
 
+    def test_reading_stops_while_long_requests_wait(self) -> None:
+        async def test() -> None:
+            client = Client()
+            client.send(get(b"/slow"))
+            count = 0
+            while client.transport.reading:
+                client.send(get(b"/1", b"Long: " + b"x" * 400_000))
+                count += 1
+            assert 2 <= count <= 5
+            client.host.handler.release.set()
+            await client.settle()
+            assert client.transport.reading
+            assert len(client.bodies()) == 1 + count
+
+        run(test)
+
     def test_reading_stops_while_a_body_is_not_wanted(self) -> None:
         async def test() -> None:
             client = Client()

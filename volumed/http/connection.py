@@ -5,7 +5,7 @@ Theory of operation
     A request that has arrived whole may be answered on the spot (`Handler.answer_now`), all others get a task. A large
     body or one that the client holds back starts its task with the head and is fed while it arrives.
 
-    Reading stops while too many requests wait in line or a body is not wanted yet; a handler that sends more than the
+    Reading stops while too much waits in line or a body is not wanted yet; a handler that sends more than the
     client takes waits in `drained`. When the client goes, its task is cancelled.
 
     One sweep of all connections each second replaces a timer per connection (`sweep`).
@@ -38,6 +38,8 @@ STREAMED_BYTES_MIN = 128 << 10
 """From this length on a body is handled while it arrives."""
 _WAITING_MAX = 64
 """Requests of one connection that wait in line before reading stops."""
+_AHEAD_BYTES_MAX = 1 << 20
+"""Bytes that may come while requests wait in line before reading stops."""
 _LINGER_S = 1.0
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -48,6 +50,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing",
+        "_ahead_bytes",
         "_clock",
         "_closing",
         "_direct_left",
@@ -76,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._direct_left = 0
         """Bytes of a long body that go past the parser."""
         self._peer = ("", 0)
+        self._ahead_bytes = 0
         self._reading = True
         self._advancing = False
         self._closing = False
@@ -127,6 +131,8 @@ class Connection(asyncio.Protocol):
         self._outgoing.active_at = self._clock()
         if self._lingering_until is not None or (self._closing and self._receiving is None):
             return
+        if len(self._queue) > 1:
+            self._ahead_bytes += len(data)
         if self._direct_left:
             data = self._feed_direct(data)
         if data:
@@ -345,8 +351,14 @@ class Connection(asyncio.Protocol):
 
     def _update_reading(self) -> None:
         """Stop or resume reading."""
+        if len(self._queue) <= 1:
+            self._ahead_bytes = 0
         receiving = self._receiving
-        full = len(self._queue) > _WAITING_MAX or (receiving is not None and receiving.body.is_full)
+        full = (
+            len(self._queue) > _WAITING_MAX
+            or self._ahead_bytes > _AHEAD_BYTES_MAX
+            or (receiving is not None and receiving.body.is_full)
+        )
         if full is self._reading and not self._outgoing.lost:
             self._reading = not full
             if full:
