@@ -64,6 +64,7 @@ class DiskKeeper:
             return
         disk = self.disk
         disk.epoch += 1
+        disk.problem = ""
         self._row.start_epoch(disk.epoch)
         self._watch = DiskWatch(time.monotonic())
         self.identity = None
@@ -83,6 +84,12 @@ class DiskKeeper:
         self._row.set_map_path(message.map_path)
         self._failure_delay.reset()
         self._take(self._watch.ready())
+
+    def probed(self, message: events.DiskHealth) -> None:
+        """The worker's probes find something wrong, or nothing any more."""
+        self.disk.problem = message.problem
+        if message.problem and self.disk.behaviour.serves:
+            self._take(DiskEvent.DEGRADED)
 
     def failed(self, message: events.DiskFailed) -> None:
         """The worker cannot open its disk and ends."""
@@ -140,6 +147,8 @@ class DiskKeeper:
         self._take(DiskEvent.FAILED)
 
     def _take(self, event: DiskEvent) -> None:
+        if event is DiskEvent.READY and self.disk.problem:
+            event = DiskEvent.DEGRADED
         before = self.disk.state
         after = transition(before, event)
         if after is before:
@@ -149,7 +158,8 @@ class DiskKeeper:
         self._row.set_state(after)
         self._table.changed()
         level = logging.ERROR if after in (DiskState.FAILED, DiskState.STUCK) else logging.INFO
-        reason = f": {self.disk.error}" if self.disk.error else ""
+        why = self.disk.error or self.disk.problem
+        reason = f": {why}" if why else ""
         _log.log(
             level,
             "disk %d (%s) is %s, was %s%s",

@@ -42,6 +42,7 @@ class DiskEvent(enum.Enum):
 
     SPAWNED = "a worker was started"
     READY = "the worker has loaded all volumes, or, having done so before, answered every ping"
+    DEGRADED = "as READY, but the worker's probes find the disk slow or failing (``workers.probe``)"
     FAILED = "the worker cannot open the disk"
     LATE = f"a ping has been unanswered for {SLOW_AFTER_S} s"
     SILENT = f"a ping has been unanswered for {STUCK_AFTER_S} s"
@@ -71,7 +72,7 @@ BEHAVIOUR: dict[DiskState, Behaviour] = {
     _S.ABSENT: Behaviour(False, False, False, False, "no worker runs"),
     _S.OPENING: Behaviour(False, True, True, False, "a worker loads it; volumes of a predecessor stay announced"),
     _S.OK: Behaviour(True, True, True, True, "in service"),
-    _S.SLOW: Behaviour(True, True, True, True, "in service, its worker answers late"),
+    _S.SLOW: Behaviour(True, True, True, True, "in service; its worker answers late, or finds it degraded"),
     _S.STUCK: Behaviour(False, False, False, True, "its worker hangs; back as soon as it answers"),
     _S.FAILED: Behaviour(False, False, False, True, "cannot be opened, also while a worker tries again"),
     _S.DRAINING: Behaviour(True, True, False, True, "serves, but gets no new volumes"),
@@ -80,11 +81,14 @@ BEHAVIOUR: dict[DiskState, Behaviour] = {
 TRANSITIONS: dict[tuple[DiskState, DiskEvent], DiskState] = {
     (_S.ABSENT, _E.SPAWNED): _S.OPENING,
     (_S.FAILED, _E.READY): _S.OK,
+    (_S.FAILED, _E.DEGRADED): _S.SLOW,
     (_S.OPENING, _E.READY): _S.OK,
+    (_S.OPENING, _E.DEGRADED): _S.SLOW,
     (_S.OPENING, _E.FAILED): _S.FAILED,
     (_S.OPENING, _E.OVERDUE): _S.STUCK,
     (_S.OPENING, _E.EXITED): _S.FAILED,
     (_S.OK, _E.LATE): _S.SLOW,
+    (_S.OK, _E.DEGRADED): _S.SLOW,
     (_S.OK, _E.SILENT): _S.STUCK,
     (_S.OK, _E.FAILED): _S.FAILED,
     (_S.OK, _E.EXITED): _S.ABSENT,
@@ -95,6 +99,7 @@ TRANSITIONS: dict[tuple[DiskState, DiskEvent], DiskState] = {
     (_S.SLOW, _E.EXITED): _S.ABSENT,
     (_S.SLOW, _E.DRAIN): _S.DRAINING,
     (_S.STUCK, _E.READY): _S.OK,
+    (_S.STUCK, _E.DEGRADED): _S.SLOW,
     (_S.STUCK, _E.FAILED): _S.FAILED,
     (_S.STUCK, _E.EXITED): _S.ABSENT,
     (_S.DRAINING, _E.SILENT): _S.STUCK,

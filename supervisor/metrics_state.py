@@ -62,7 +62,7 @@ def _disk_samples(node: Node) -> Iterator[Stated]:
         }
         for kind, value in sizes.items():
             yield Stated(families.RESOURCE, (name, kind), value)
-        yield Stated(families.DISK_ERROR, (name, "error"), disk.state in _BROKEN)
+        yield Stated(families.DISK_ERROR, (name, "error"), bool(disk.problem) or disk.state in _BROKEN)
         for state in DiskState:
             yield Stated(families.DISK_STATE, (name, state.name.lower()), disk.state is state)
         yield Stated(families.WORKER_RESTARTS, (name,), max(0, disk.epoch - 1))

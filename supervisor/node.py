@@ -40,6 +40,9 @@ class Disk:
     changed_at_s: float = 0.0
     """Wall-clock time of the last change of ``state``."""
     error: str = ""
+    """Why it does not serve, or did not."""
+    problem: str = ""
+    """What probes find wrong with it."""
     uuid: str = ""
     volumes: dict[int, events.VolumeStatistics] = field(default_factory=dict)
     total_bytes: int = 0
@@ -196,7 +199,7 @@ def _disk_view(disk: Disk) -> calls.DiskStatusView:
         directory=disk.config.directory,
         disk_type=disk.config.disk_type,
         state=disk.state.name.lower(),
-        error=disk.error,
+        error=disk.error or disk.problem,
         total_bytes=disk.total_bytes,
         free_bytes=disk.free_bytes,
         volumes_max=disk.volumes_max,

@@ -258,6 +258,8 @@ class Supervisor:
                 keeper.opened(event)
             case events.DiskFailed():
                 keeper.failed(event)
+            case events.DiskHealth():
+                keeper.probed(event)
             case events.Pong():
                 keeper.answered(event)
 

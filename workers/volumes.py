@@ -13,6 +13,7 @@ import msgspec
 
 from volumed.bus import calls
 from volumed.bus.events import (
+    DiskHealth,
     DiskReady,
     DiskReport,
     NodeOptions,
@@ -32,6 +33,7 @@ from volumed.storage.map_records import VolumeFlag
 from volumed.storage.read_payload import pack_payload
 from workers.batch_delete import delete_needles
 from workers.host import Shell
+from workers.probe import DiskProbe
 from workers.spools import Spools
 
 __all__ = ["VolumeHost"]
@@ -59,6 +61,9 @@ class VolumeHost:
         self._options = NodeOptions(limit, node.preallocate)
         self._ticks = 0
         self._probing = False
+        self._health_probe = DiskProbe(node.probe, disk.config, disk.site.files) if node.probe else None
+        self._problem = ""
+        """What the supervisor was told of the disk's health."""
         self.store = disk.store
         self.is_flushing = disk.is_flushing
         self.finish_flush = disk.finish_flush
@@ -163,9 +168,10 @@ class VolumeHost:
         self._report(self._disk.statistics(), [], full=True)
         disk = self._disk
         self._shell.publish(DiskReady(disk.config.disk_id, self._epoch, disk.map_path, disk.uuid))
+        self._problem = ""
 
     def tick(self) -> None:
-        """Expire, report, probe the free space."""
+        """Expire, report, probe the free space, look at the disk's health."""
         self._ticks += 1
         self._spools.tick()
         try:
@@ -180,6 +186,14 @@ class VolumeHost:
         if self._ticks % _READER_CHECK_TICKS == 0:
             # A front that was killed leaves its reader slot behind, and the pages it saw cannot be used again.
             self._disk.reader_check()
+        if self._health_probe is not None:
+            self._tell_health(self._health_probe.problem(time.monotonic()))
+
+    def _tell_health(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            _log.warning("%s", problem or "probe: the disk is well again")
+            self._shell.publish(DiskHealth(self._disk.config.disk_id, self._epoch, problem))
 
     def _space_known(self, space: SpaceInfo) -> None:
         self._probing = False

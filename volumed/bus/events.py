@@ -12,6 +12,7 @@ from volumed.formats.report import VolumeReport
 
 __all__ = [
     "DiskFailed",
+    "DiskHealth",
     "DiskReady",
     "DiskReport",
     "NodeOptions",
@@ -52,6 +53,14 @@ class DiskFailed(Event, frozen=True):
     disk_id: int
     epoch: int
     reason: str
+
+
+class DiskHealth(Event, frozen=True):
+    """What probes find wrong with a disk that serves, empty when all is well again; sent when it changes."""
+
+    disk_id: int
+    epoch: int
+    problem: str
 
 
 class DiskReport(Event, frozen=True):
@@ -103,5 +112,5 @@ class NodeOptions(Event, frozen=True):
     preallocate: bool
 
 
-WorkerEvent = DiskReady | DiskFailed | DiskReport | VolumesChanged | Pong
+WorkerEvent = DiskReady | DiskFailed | DiskHealth | DiskReport | VolumesChanged | Pong
 SupervisorEvent = Ping | NodeOptions

@@ -12,6 +12,7 @@ from volumed.config.flags import STANDALONE, CommandLine
 from volumed.config.hostaddress import detect_host_address
 from volumed.config.node import NodeConfig
 from volumed.config.notyet import refuse_unimplemented_security
+from volumed.config.volume_toml import read_probe_settings
 from volumed.security.settings import SecuritySettings
 from volumed.security.tls import check_tls
 
@@ -60,6 +61,7 @@ def build_node_config(
         http_fronts=_fronts(line.number("fronts")),
         log_verbosity=line.number("v"),
         log_json=line.boolean("log_json"),
+        probe=read_probe_settings(line, environ),
         idle_timeout_s=float(max(0, line.number("idleTimeout"))),
         pre_stop_s=float(max(0, line.number("preStopSeconds"))),
         file_size_limit_bytes=line.number("fileSizeLimitMB") * _MIB,

@@ -17,6 +17,7 @@ __all__ = [
     "DiskConfig",
     "FreeSpaceLimit",
     "NodeConfig",
+    "ProbeSettings",
     "load_node_config",
     "write_node_config",
 ]
@@ -33,6 +34,35 @@ class FreeSpaceLimit(msgspec.Struct, frozen=True):
 
     percent: float = 0.0
     bytes: int = 0
+
+
+class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[volume.disk.io]`` of ``volume.toml`` (http.md 9.4): how a worker watches the health of its disk."""
+
+    timeout_s: float = 2.0
+    """A probe that takes longer counts as failed."""
+    interval_s: float = 60.0
+    """Between two rounds of probes."""
+    slow_hdd_s: float = 0.5
+    """A probe that takes longer counts as slow; by disk type."""
+    slow_ssd_s: float = 0.1
+    slow_nvme_s: float = 0.05
+    window_s: float = 60.0
+    """Only probes of this age and younger count."""
+    samples_min: int = 10
+    """No judgement on fewer; also the number of probes in a round."""
+    slow_percent: float = 20.0
+    """From this share of slow probes on the disk is degraded."""
+    error_percent: float = 10.0
+    """From this share of failed probes on the disk is degraded."""
+    stat_failures_max: int = 5
+    """So many failures in a row to examine the directory make the disk degraded."""
+    recovery: float = 0.5
+    """A degraded disk is well again below this part of the percentages."""
+
+    def slow_after_s(self, disk_type: str) -> float:
+        """Any disk type but ``ssd`` and ``nvme`` is a hard disk."""
+        return {"ssd": self.slow_ssd_s, "nvme": self.slow_nvme_s}.get(disk_type, self.slow_hdd_s)
 
 
 class DiskConfig(msgspec.Struct, frozen=True):
@@ -78,6 +108,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     http_fronts: int = 2
     log_verbosity: int = 0
     log_json: bool = False
+    probe: ProbeSettings | None = None
+    """None: disks are not probed."""
     needle_lane: bool = True
     """False routes every request through falcon (used to prove that both lanes answer the same)."""
     idle_timeout_s: float = 30.0

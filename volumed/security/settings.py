@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from volumed.config.disks import ConfigError
 from volumed.config.flags import CommandLine
-from volumed.config.flagtypes import parse_bool
+from volumed.config.toml_file import find_toml, list_entries, read_toml
 from volumed.security.guard import usable_entries
 
 __all__ = [
@@ -27,7 +24,6 @@ __all__ = [
 
 _FILE = "security.toml"
 _RUNTIME_FILE = "security.json"
-_FOLDERS = (".", "~/.seaweedfs", "/usr/local/etc/seaweedfs", "/etc/seaweedfs")
 _EXPIRES_AFTER_S = 10
 _READ_EXPIRES_AFTER_S = 60
 
@@ -103,7 +99,7 @@ class SecuritySettings(msgspec.Struct, frozen=True, kw_only=True):
 def read_security(line: CommandLine, environ: Mapping[str, str]) -> SecuritySettings:
     """Read the file that the command line points to. Raises `ConfigError`; a missing file sets nothing."""
     path = _security_file(line)
-    keys = _Keys(str(path), _read(path) if path else {}, environ)
+    keys = read_toml(path, environ)
     write_key = keys.text("jwt.signing.key")
     return SecuritySettings(
         write_key=write_key,
@@ -111,7 +107,7 @@ def read_security(line: CommandLine, environ: Mapping[str, str]) -> SecuritySett
         read_key=keys.text("jwt.signing.read.key"),
         read_expires_s=keys.number("jwt.signing.read.expires_after_seconds", _READ_EXPIRES_AFTER_S),
         shows_ui=not write_key or keys.flag("access.ui"),
-        white_list=usable_entries(_entries(line.text("whiteList")) + keys.entries("guard.white_list")),
+        white_list=usable_entries(list_entries(line.text("whiteList")) + keys.entries("guard.white_list")),
         https_server=HttpsServer(
             keys.text("https.volume.cert"), keys.text("https.volume.key"), keys.text("https.volume.ca")
         ),
@@ -155,75 +151,4 @@ def _security_file(line: CommandLine) -> Path | None:
     named = line.text("securityFile")
     if named:
         return Path(named)
-    return next((path for path in _search_path(line.text("config_dir")) if path.exists()), None)
-
-
-def _search_path(config_dir: str) -> Iterator[Path]:
-    for folder in (config_dir, *_FOLDERS):
-        if folder:
-            yield Path(os.path.expanduser(folder)).absolute() / _FILE
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        with path.open("rb") as file:
-            return dict(_flat(tomllib.load(file)))
-    except (OSError, ValueError) as error:
-        # DEVIATE: the reference warns and starts; a file that was meant to protect must not be skipped.
-        raise ConfigError(f"cannot read {path}: {error}") from None
-
-
-def _flat(table: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted lower-case keys: letter case means nothing in them, and ``"jwt.signing.key"`` is as good as a table."""
-    for name, value in table.items():
-        key = prefix + name.lower()
-        if isinstance(value, dict):
-            yield from _flat(value, key + ".")
-        else:
-            yield key, value
-
-
-class _Keys:
-    """Values by key: a non-empty environment variable wins over the file."""
-
-    def __init__(self, source: str, values: dict[str, object], environ: Mapping[str, str]) -> None:
-        self._source = source
-        self._values = values
-        self._environ = environ
-
-    def text(self, key: str) -> str:
-        """A text; numbers and booleans count as their spelling."""
-        value = self._value(key)
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, str | int | float):
-            return str(value)
-        # DEVIATE: to the reference such a value is empty, which would leave open what was meant to be closed.
-        raise ConfigError(f"{key} in {self._source} is not a text")
-
-    def entries(self, key: str) -> tuple[str, ...]:
-        """A comma-separated list."""
-        return _entries(self.text(key))
-
-    def flag(self, key: str) -> bool:
-        """A boolean; what is none counts as false, as in the reference."""
-        try:
-            return parse_bool(self.text(key))
-        except ValueError:
-            return False
-
-    def number(self, key: str, default: int) -> int:
-        """A whole number; ``default`` when it is not set."""
-        text = self.text(key)
-        try:
-            return int(text) if text else default
-        except ValueError:
-            raise ConfigError(f"{key} in {self._source} is not a number") from None
-
-    def _value(self, key: str) -> object:
-        variable = "WEED_" + key.upper().replace(".", "_")
-        return self._environ.get(variable) or self._values.get(key.lower(), "")
-
-
-def _entries(text: str) -> tuple[str, ...]:
-    return tuple(entry for item in text.split(",") if (entry := item.strip()))
+    return find_toml(_FILE, line.text("config_dir"))
