@@ -12,13 +12,13 @@ from volumed.errors import ClientError, FormatError, NeedleDeleted, NeedleNotFou
 from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.formats.needle import Buffer
 from volumed.http.authorization import self_signed
-from volumed.http.manifest import ChunkManifest, ChunkSlice, map_range, read_manifest
+from volumed.http.gunzipped import GunzippedNeedle
+from volumed.http.manifest import MANIFEST_BYTES_MAX, ChunkManifest, ChunkSlice, map_range, read_manifest
 from volumed.http.needle_source import StoredNeedle, find_needle
 from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
 from volumed.http.paths import parse_read_path
 from volumed.http.peer import PeerError
 from volumed.http.ranges import ByteRange
-from volumed.http.read_decision import stored_representation
 
 __all__ = ["ChunkError", "ChunkedFile"]
 
@@ -74,7 +74,7 @@ class ChunkedFile:
             raise self._unreadable(500, own_address(self._node.config), part.fid) from None
         if stored.needle.size and stored.needle.cookie != fid.cookie:
             raise self._unreadable(404, own_address(self._node.config), part.fid)
-        if stored.needle.is_chunk_manifest:
+        if stored.needle.is_chunk_manifest and stored.data_size <= MANIFEST_BYTES_MAX:
             await stored.load()
             inner = read_manifest(stored.needle)
             if inner is not None:
@@ -155,13 +155,13 @@ class ChunkedFile:
 
 
 async def _local_pieces(stored: StoredNeedle, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
-    if stored.needle.is_gzipped:
-        await stored.load()
-    if stored.is_paged:
+    if stored.needle.is_gzipped and await stored.starts_like_gzip():
+        plain = GunzippedNeedle(stored)
+        length = min(part.length, await plain.size() - part.offset)
+        pages = plain.read(part.offset, length)
+    else:
         length = min(part.length, stored.data_size - part.offset)
-        async with contextlib.aclosing(stored.pages(part.offset, length)) as pages:
-            async for page in pages:
-                yield page
-        return
-    data = stored_representation(stored.needle, b"").data or b""
-    yield memoryview(data)[part.offset : part.offset + part.length]
+        pages = stored.pages(part.offset, length)
+    async with contextlib.aclosing(pages):
+        async for page in pages:
+            yield page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -17,8 +18,9 @@ from volumed.formats.numbers import go_bytes
 from volumed.http.authorization import WrongToken, check_read
 from volumed.http.chunked_file import ChunkedFile, ChunkError
 from volumed.http.compression import DecompressedTooLarge
+from volumed.http.gunzipped import GunzippedNeedle
 from volumed.http.image_reads import transformed_file, transformed_needle
-from volumed.http.manifest import read_manifest
+from volumed.http.manifest import MANIFEST_BYTES_MAX, read_manifest
 from volumed.http.message import Headers, Request, Response
 from volumed.http.needle_source import StoredNeedle, find_needle
 from volumed.http.node import CALL_TIMEOUT_S, Node, own_address
@@ -57,7 +59,13 @@ _DESCRIBING = frozenset({b"Content-Type", b"Content-Range", b"Content-Encoding"}
 _HELD_BYTES = 128 << 10
 """Of a body that is read piece by piece, so much is read before the head is sent."""
 
+_LOADED_BYTES_MAX = 4 << 20
+"""Longer compressed data are not read whole."""
+_PLAIN_BYTES_MAX = 8 << 20
+"""What becomes longer than this is decompressed piece by piece."""
+
 OpenRange = Callable[[ByteRange], AsyncIterator[Buffer]]
+Pages = Callable[[int, int], AsyncIterator[Buffer]]
 
 
 async def handle_read(request: Request, node: Node) -> Response:
@@ -128,7 +136,7 @@ async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, s
     needle = stored.needle
     if plan := not_modified_plan(request, needle):
         return _response(plan)
-    if expands_manifest(needle, query):
+    if expands_manifest(needle, query) and stored.data_size <= MANIFEST_BYTES_MAX:
         await stored.load()
         manifest = read_manifest(needle)
         if manifest is not None:
@@ -141,22 +149,36 @@ async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, s
                 return await _streamed(plan, file.read)
             except ChunkError as error:
                 return _chunk_failure(plan, error)
-    if needle.is_gzipped or needle.is_chunk_manifest:
+    if (needle.is_gzipped or needle.is_chunk_manifest) and stored.data_size <= _LOADED_BYTES_MAX:
         await stored.load()
     if image := await transformed_needle(request, node, query, path, stored):
         return _send(plan_at_hand(request, query, path, needle, image, _boundary), image)
     if not stored.is_paged:
-        return await _at_hand(request, query, path, stored)
-    plan = body_plan(request, query, path, needle, Representation(stored.data_size), _boundary)
-    return await _streamed(plan, lambda part: stored.pages(part.start, part.length))
+        with contextlib.suppress(DecompressedTooLarge):
+            return await _at_hand(request, query, path, stored)
+    whole, read = await _large_representation(request, stored)
+    plan = body_plan(request, query, path, needle, whole, _boundary)
+    return await _streamed(plan, lambda part: read(part.start, part.length))
+
+
+async def _large_representation(request: Request, stored: StoredNeedle) -> tuple[Representation, Pages]:
+    """What to send of data that are read piece by piece, and how (http.md 3.7)."""
+    if not stored.needle.is_gzipped or not await stored.starts_like_gzip():
+        return Representation(stored.data_size), stored.pages
+    if b"gzip" in request.headers.get(b"accept-encoding", b""):
+        return Representation(stored.data_size, encoding=b"gzip"), stored.pages
+    plain = GunzippedNeedle(stored)
+    return Representation(await plain.size()), plain.read
 
 
 async def _at_hand(request: Request, query: Form, path: ParsedPath, stored: StoredNeedle) -> Response:
+    """Raises `DecompressedTooLarge` for what is to be decompressed piece by piece."""
     needle = stored.needle
     if needle.is_gzipped and len(needle.data) > _INLINE_BYTES_MAX:
-        plan, whole = await asyncio.to_thread(plan_read, request, query, path, needle, _boundary)
+        work = (request, query, path, needle, _boundary, _PLAIN_BYTES_MAX)
+        plan, whole = await asyncio.to_thread(plan_read, *work)
     else:
-        plan, whole = plan_read(request, query, path, needle, _boundary)
+        plan, whole = plan_read(request, query, path, needle, _boundary, _PLAIN_BYTES_MAX)
     return _send(plan, whole)
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 from volumed.formats.needle import Buffer
 from volumed.http.chunked_file import ChunkedFile, ChunkError
+from volumed.http.compression import DecompressedTooLarge
 from volumed.http.image_request import file_image_job, needle_image_job
 from volumed.http.manifest import ChunkManifest
 from volumed.http.message import Request
@@ -15,6 +16,7 @@ from volumed.http.paths import ParsedPath
 from volumed.http.query import Form
 from volumed.http.ranges import ByteRange
 from volumed.http.read_decision import Representation, stored_representation
+from volumed.images.service import SOURCE_BYTES_MAX
 
 __all__ = ["transformed_file", "transformed_needle"]
 
@@ -32,7 +34,10 @@ async def transformed_needle(
         return None
     plain: Representation | None = None
     if needle.is_gzipped:
-        plain = await asyncio.to_thread(stored_representation, needle, b"")
+        try:
+            plain = await asyncio.to_thread(stored_representation, needle, b"", SOURCE_BYTES_MAX)
+        except DecompressedTooLarge:
+            return None
 
     async def load() -> Buffer:
         await stored.load()

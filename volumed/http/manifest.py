@@ -13,7 +13,18 @@ from volumed.http.compression import gunzip
 from volumed.http.jsonsyntax import syntax_error
 from volumed.http.ranges import ByteRange
 
-__all__ = ["Chunk", "ChunkManifest", "ChunkSlice", "map_range", "parse_manifest", "read_manifest"]
+__all__ = [
+    "MANIFEST_BYTES_MAX",
+    "Chunk",
+    "ChunkManifest",
+    "ChunkSlice",
+    "map_range",
+    "parse_manifest",
+    "read_manifest",
+]
+
+MANIFEST_BYTES_MAX = 64 << 20
+"""Nothing longer is taken for a manifest."""
 
 _INT64_MAX = (1 << 63) - 1
 _INTEGER = re.compile("-?[0-9]{1,19}")
@@ -91,7 +102,7 @@ def read_manifest(needle: Needle) -> ChunkManifest | None:
 
     DEVIATE: with a negative size or offset, or a chunk that is null, it is none; the reference fails, or crashes.
     """
-    plain = gunzip(needle.data) if needle.is_gzipped else None
+    plain = gunzip(needle.data, MANIFEST_BYTES_MAX) if needle.is_gzipped else None
     try:
         manifest = parse_manifest(needle.data if plain is None else plain)
     except FormatError:

@@ -22,6 +22,7 @@ from volumed.formats.needle import (
     decode_paged_head,
     decode_record,
 )
+from volumed.http.compression import is_gzip
 from volumed.http.node import Node
 from volumed.metrics.front import HandlerEvent
 from volumed.storage.read_payload import unpack_payload
@@ -67,8 +68,13 @@ class StoredNeedle:
             self.needle.data = b"".join(pages)
             self.is_paged = False
 
+    async def starts_like_gzip(self) -> bool:
+        """Whether the stored data do."""
+        start = b"".join([bytes(page) async for page in self.pages(0, min(2, self.data_size))])
+        return is_gzip(start)
+
     async def pages(self, start: int, length: int) -> AsyncGenerator[Buffer, None]:
-        """``length`` bytes of the data from ``start``, in pages.
+        """``length`` bytes of the data from ``start``, in pages; in one piece if they are at hand.
 
         A read of everything is verified: the last page comes only when the checksum is right, else `CorruptNeedle` is
         raised in its place.

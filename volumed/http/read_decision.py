@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from volumed.formats.needle import FLAG_CHUNK_MANIFEST, FLAG_GZIP, FLAG_PAIRS, Buffer, Needle
 from volumed.formats.numbers import go_bytes, go_text
-from volumed.http.compression import gunzip, is_gzip
+from volumed.http.compression import DECOMPRESSED_BYTES_MAX, gunzip, is_gzip
 from volumed.http.conditional import format_etag, format_http_date, not_modified
 from volumed.http.disposition import content_disposition
 from volumed.http.head import common_lines
@@ -138,7 +138,9 @@ def expands_manifest(needle: Needle, query: Form) -> bool:
     return needle.is_chunk_manifest and query.get("cm") != "false"
 
 
-def stored_representation(needle: Needle, accept_encoding: bytes) -> Representation:
+def stored_representation(
+    needle: Needle, accept_encoding: bytes, plain_bytes_max: int = DECOMPRESSED_BYTES_MAX
+) -> Representation:
     """What to send of data at hand (http.md 3.7). Raises `DecompressedTooLarge`."""
     data = needle.data
     if not needle.is_gzipped or not is_gzip(data):
@@ -147,7 +149,7 @@ def stored_representation(needle: Needle, accept_encoding: bytes) -> Representat
     if b"gzip" in accept_encoding:
         return Representation(len(data), data, b"gzip")
     # COMPAT: data that only start like gzip are sent as nothing.
-    plain = gunzip(data) or b""
+    plain = gunzip(data, plain_bytes_max) or b""
     return Representation(len(plain), plain)
 
 
@@ -187,12 +189,19 @@ def with_sniffed_type(plan: ReadPlan, first: Buffer) -> None:
 
 
 def plan_read(
-    request: Request, query: Form, path: ParsedPath, needle: Needle, boundary: Boundary
+    request: Request,
+    query: Form,
+    path: ParsedPath,
+    needle: Needle,
+    boundary: Boundary,
+    plain_bytes_max: int = DECOMPRESSED_BYTES_MAX,
 ) -> tuple[ReadPlan, Representation]:
-    """Plan and representation for a needle whose data are at hand and that is sent as it is."""
+    """Plan and representation for a needle whose data are at hand and that is sent as it is. Raises
+    `DecompressedTooLarge`."""
     if plan := not_modified_plan(request, needle):
         return plan, Representation(0, b"")
-    representation = stored_representation(needle, request.headers.get(b"accept-encoding", b""))
+    accepted = request.headers.get(b"accept-encoding", b"")
+    representation = stored_representation(needle, accepted, plain_bytes_max)
     return plan_at_hand(request, query, path, needle, representation, boundary), representation
 
 
