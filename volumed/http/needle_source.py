@@ -79,6 +79,9 @@ class StoredNeedle:
         A read of everything is verified: the last page comes only when the checksum is right, else `CorruptNeedle` is
         raised in its place.
         """
+        if not self.is_paged:
+            yield memoryview(self.needle.data)[start : start + max(0, length)]
+            return
         end = start + length
         block = self._node.config.read_block_bytes
         checksum = 0
