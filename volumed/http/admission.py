@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from volumed.errors import FormatError, VolumedError
 from volumed.formats.fileid import parse_volume_id
 from volumed.formats.replication import ReplicaPlacement
@@ -55,14 +57,14 @@ async def write_when_there_is_room(request: Request, body: BodySource, node: Nod
         if await uploads.wait(request) is not Room.FREE:
             text = f"reject because inflight upload data {uploads.in_flight} > {uploads.limit_bytes}, and wait timeout"
             return error_response(429, text, pretty=bool(query.get("pretty")))
-    return await finish_anyway(_counted_write(request, body, node, uploads))
-
-
-async def _counted_write(request: Request, body: BodySource, node: Node, uploads: Budget) -> Response:
-    """Goes on when the client is gone: its bytes are in flight until the store and the replicas have them."""
     give_back = uploads.take(announced_bytes(request))
+    return await finish_anyway(_counted(handle_write(request, body, node), give_back))
+
+
+async def _counted(write: Awaitable[Response], give_back: Callable[[], None]) -> Response:
+    """Goes on when the client is gone: its bytes are in flight until the store and the replicas have them."""
     try:
-        return await handle_write(request, body, node)
+        return await write
     finally:
         give_back()
 
