@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from volumed.metrics.exporter import CONTENT_TYPE
-from volumed.profiling.pages import PREFIX, Page, plain_page, profiling_page
+from volumed.profiling.pages import Page, is_profiling_path, plain_page, profiling_page
 
 __all__ = ["push", "serve_pages"]
 
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return Page(200, CONTENT_TYPE, self.server.render())
             except TimeoutError:
                 return plain_page(503, "the supervisor is busy")
-        if target.path.startswith(PREFIX):
+        if is_profiling_path(target.path):
             return profiling_page(target.path, target.query)
         return plain_page(404, "404 page not found")
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.metrics_kit import Scrape, parse
 from volumed.errors import Corruption
 from volumed.http.replicas import ReplicaError
 from volumed.metrics import families
@@ -23,7 +23,6 @@ from volumed.metrics.stated import Stated
 from workers.io_errors import CountingFiles
 
 PREFIX = "SeaweedFS_volumeServer_"
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture
@@ -31,18 +30,8 @@ def page_path(tmp_path: Path) -> str:
     return str(tmp_path / "metrics-http-0")
 
 
-def samples(pages: str, stated: list[Stated] | None = None) -> Samples:
-    """What an independent reader finds; it gives every counter a ``_total``."""
-    text = render(pages, stated or []).decode()
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def value(found: Samples, name: str, /, **labels: str) -> float | None:
-    return found.get((PREFIX + name, frozenset(labels.items())))
+def samples(pages: str, stated: list[Stated] | None = None) -> Scrape:
+    return parse(render(pages, stated or []).decode())
 
 
 # Pages
@@ -91,7 +80,7 @@ def test_what_does_not_fit_is_dropped_and_counted(page_path: str, cells: int) ->
     assert len(series) + missing == added
     assert 0 < len(series) <= CELLS_MAX // cells
     assert all(item.cells[0] == 1 for item in series)
-    assert samples(page_path)["volumed_metrics_dropped_total", frozenset()] == missing
+    assert samples(page_path).value("volumed_metrics_dropped_total") == missing
 
 
 # Fronts
@@ -102,12 +91,12 @@ def test_requests_in_progress_end_with_their_front(page_path: str) -> None:
     metrics.request_began("PUT")
     metrics.step_began(WRITE_TO_LOCAL_DISK)
     metrics.answered("GET", 200, 0.0, public=False)
-    assert value(samples(page_path), "in_flight_requests", type="PUT") == 1
+    assert samples(page_path).value(PREFIX + "in_flight_requests", type="PUT") == 1
     FrontMetrics(MetricsPage(page_path))
     found = samples(page_path)
-    assert value(found, "in_flight_requests", type="PUT") == 0
-    assert value(found, "in_flight_requests", type=WRITE_TO_LOCAL_DISK) == 0
-    assert value(found, "request_total", type="GET", code="200") == 1
+    assert found.value(PREFIX + "in_flight_requests", type="PUT") == 0
+    assert found.value(PREFIX + "in_flight_requests", type=WRITE_TO_LOCAL_DISK) == 0
+    assert found.value(PREFIX + "request_total", type="GET", code="200") == 1
 
 
 @pytest.mark.parametrize(
@@ -124,9 +113,9 @@ def test_requests_in_progress_end_with_their_front(page_path: str) -> None:
 def test_labels_of_methods(page_path: str, method: str, public: bool, counted: str, in_flight: str | None) -> None:
     FrontMetrics(MetricsPage(page_path)).answered(method, 400, 0.0, public=public)
     found = samples(page_path)
-    assert value(found, "request_total", type=counted, code="400") == 1
-    assert value(found, "request_seconds_count", type=counted) == 1
-    shown = {dict(labels)["type"] for name, labels in found if name == PREFIX + "in_flight_requests"}
+    assert found.value(PREFIX + "request_total", type=counted, code="400") == 1
+    assert found.value(PREFIX + "request_seconds_count", type=counted) == 1
+    shown = {dict(labels)["type"] for name, labels in found.values if name == PREFIX + "in_flight_requests"}
     assert shown == ({in_flight} if in_flight else set())
 
 
@@ -135,11 +124,11 @@ def test_observations_are_in_all_buckets_from_their_own_on(page_path: str) -> No
     for targets in (0, 1, 2, 9):
         metrics.replicates_to(targets)
     found = samples(page_path)
-    counts = {bound: value(found, "replication_targets_bucket", le=bound) for bound in "12345"}
+    counts = {bound: found.value(PREFIX + "replication_targets_bucket", le=bound) for bound in "12345"}
     assert counts == {"1": 2, "2": 3, "3": 3, "4": 3, "5": 3}
-    assert value(found, "replication_targets_bucket", le="+Inf") == 4
-    assert value(found, "replication_targets_count") == 4
-    assert value(found, "replication_targets_sum") == 12
+    assert found.value(PREFIX + "replication_targets_bucket", le="+Inf") == 4
+    assert found.value(PREFIX + "replication_targets_count") == 4
+    assert found.value(PREFIX + "replication_targets_sum") == 12
 
 
 @pytest.mark.parametrize(
@@ -157,11 +146,11 @@ def test_failed_replication(page_path: str, error: BaseException, reason: str) -
     with pytest.raises(type(error)), metrics.replication("write", 2):
         raise error
     found = samples(page_path)
-    assert value(found, "replication_failures_total", operation="write", reason=reason) == 1
-    assert value(found, "replication_operations_total", operation="write", result="failure") == 1
-    assert value(found, "replication_seconds_count", operation="write") == 1
-    assert value(found, "handler_total", type="errorWriteToReplicas") == 1
-    assert value(found, "in_flight_requests", type="writeToReplicas") == 0
+    assert found.value(PREFIX + "replication_failures_total", operation="write", reason=reason) == 1
+    assert found.value(PREFIX + "replication_operations_total", operation="write", result="failure") == 1
+    assert found.value(PREFIX + "replication_seconds_count", operation="write") == 1
+    assert found.value(PREFIX + "handler_total", type="errorWriteToReplicas") == 1
+    assert found.value(PREFIX + "in_flight_requests", type="writeToReplicas") == 0
 
 
 def test_a_delete_without_copies_is_no_replication(page_path: str) -> None:
@@ -169,8 +158,8 @@ def test_a_delete_without_copies_is_no_replication(page_path: str) -> None:
     with metrics.replication("delete", 0):
         pass
     found = samples(page_path)
-    assert value(found, "replication_targets_count") == 1
-    assert not any(name.startswith(PREFIX + "replication_operations") for name, _ in found)
+    assert found.value(PREFIX + "replication_targets_count") == 1
+    assert not any(name.startswith(PREFIX + "replication_operations") for name, _ in found.values)
 
 
 # Workers
@@ -194,7 +183,7 @@ def test_input_output_errors_are_counted(
         monkeypatch.setattr(os, system_call, fail)
         with pytest.raises(OSError, match=os.strerror(number)):
             operation()
-    assert value(samples(page_path), "storage_io_error_total") == count * len(operations)
+    assert samples(page_path).value(PREFIX + "storage_io_error_total") == count * len(operations)
 
 
 # Text
@@ -210,10 +199,10 @@ def test_pages_are_added_up_and_one_that_is_damaged_is_left_out(tmp_path: Path) 
     with open(tmp_path / "metrics-http-2", "r+b") as file:
         file.write((500).to_bytes(8, "little"))  # a directory of nothing but zeros
     found = samples(str(tmp_path / "metrics-"))
-    assert value(found, "request_total", type="GET", code="200") == 2
-    assert value(found, "request_seconds_count", type="GET") == 2
-    assert value(found, "handler_total", type="errorCRC") == 2
-    assert value(found, "file_read_failures_total") == 2
+    assert found.value(PREFIX + "request_total", type="GET", code="200") == 2
+    assert found.value(PREFIX + "request_seconds_count", type="GET") == 2
+    assert found.value(PREFIX + "handler_total", type="errorCRC") == 2
+    assert found.value(PREFIX + "file_read_failures_total") == 2
 
 
 def test_every_family_is_stated_under_its_own_name_and_type(page_path: str) -> None:
@@ -221,8 +210,8 @@ def test_every_family_is_stated_under_its_own_name_and_type(page_path: str) -> N
     for family in FAMILIES.values():
         page.find(family.name, family.labels, family.cells)
     text = render(page_path, []).decode()
-    headings = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
-    assert {name: headings.get(name) for name in FAMILIES} == {
+    types = parse(text).types
+    assert {name: types.get(name) for name in FAMILIES} == {
         name: family.kind.value for name, family in FAMILIES.items()
     }
     help_texts = dict(re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE))
@@ -232,7 +221,7 @@ def test_every_family_is_stated_under_its_own_name_and_type(page_path: str) -> N
 def test_label_values_are_escaped(tmp_path: Path) -> None:
     name = 'C:\\ "disk"\n2'
     found = samples(str(tmp_path / "none"), [Stated(families.DISK_ERROR, (name, "error"), 1)])
-    assert value(found, "disk_error_status", name=name, type="error") == 1
+    assert found.value(PREFIX + "disk_error_status", name=name, type="error") == 1
 
 
 def test_buckets_grow_and_a_series_fits_its_scratch() -> None:

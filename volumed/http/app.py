@@ -20,11 +20,12 @@ from volumed.http.node import CALL_TIMEOUT_S, Node
 from volumed.http.profiling import profiling_response
 from volumed.http.query import Form, parse_query
 from volumed.http.responses import empty_response, error_response, json_response, plain_text_error
-from volumed.http.routes import PROFILING_PREFIX, STATUS_PAGE, is_page
+from volumed.http.routes import STATUS_PAGE, is_page
 from volumed.http.static import static_response
 from volumed.http.status_page import status_document
 from volumed.http.store_handlers import handle_store
 from volumed.http.ui import status_page_response
+from volumed.profiling.pages import is_profiling_path
 
 __all__ = ["create_app"]
 
@@ -76,7 +77,7 @@ class _Pages:
         request = exchange.request
         if not is_page(request.path, self._node.config, public=exchange.public):
             return await handle_store(request, body, self._node, public=exchange.public)
-        if request.path.startswith(PROFILING_PREFIX):
+        if is_profiling_path(request.path):
             return await profiling_response(request)
         page = self._admin.get(request.path)
         return static_response(request) if page is None else await page(request, parse_query(request.query_string))

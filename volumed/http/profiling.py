@@ -6,18 +6,14 @@ import asyncio
 
 from volumed.formats.numbers import go_text
 from volumed.http.message import Request, Response
-from volumed.http.responses import redirect_response
-from volumed.profiling.pages import PREFIX, profiling_page
+from volumed.profiling.pages import profiling_page
 
 __all__ = ["profiling_response"]
 
 
 async def profiling_response(request: Request) -> Response:
     """Answer for a path below ``/debug/pprof``, from this front, whatever the method."""
-    if not request.path.startswith(PREFIX):
-        response = redirect_response(request, 307, PREFIX.encode())
-    else:
-        page = await asyncio.to_thread(profiling_page, request.path, go_text(request.query_string))
-        response = Response(page.status, [(b"Content-Type", page.content_type.encode())], page.content)
+    page = await asyncio.to_thread(profiling_page, request.path, go_text(request.query_string))
+    response = Response(page.status, [(b"Content-Type", page.content_type.encode())], page.content)
     response.identified = False
     return response

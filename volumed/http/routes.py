@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from volumed.config.node import NodeConfig
+from volumed.profiling.pages import is_profiling_path
 
-__all__ = ["PROFILING_PREFIX", "STATIC_PREFIX", "STATUS_PAGE", "is_page"]
+__all__ = ["STATIC_PREFIX", "STATUS_PAGE", "is_page"]
 
 STATIC_PREFIX = "/seaweedfsstatic/"
 STATUS_PAGE = "/ui/index.html"
-PROFILING_PREFIX = "/debug/pprof"
 _PUBLIC = frozenset({"/favicon.ico", "/seaweedfsstatic"})
 _ADMIN = _PUBLIC | {"/status", "/healthz", "/readyz"}
 _STANDALONE = frozenset({"/dir/assign", "/dir/lookup"})
@@ -22,6 +22,6 @@ def is_page(path: str, config: NodeConfig, *, public: bool) -> bool:
         return path in _PUBLIC
     if path == STATUS_PAGE:
         return config.shows_ui
-    if config.pprof and (path == PROFILING_PREFIX or path.startswith(PROFILING_PREFIX + "/")):
+    if config.pprof and is_profiling_path(path):
         return True
     return path in _ADMIN or (config.standalone and path in _STANDALONE)

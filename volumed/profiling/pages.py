@@ -9,9 +9,9 @@ from urllib.parse import parse_qs
 
 from volumed.profiling.sampler import Busy, stack_counts, trace_lines
 
-__all__ = ["PREFIX", "Page", "plain_page", "profiling_page"]
+__all__ = ["Page", "is_profiling_path", "plain_page", "profiling_page"]
 
-PREFIX = "/debug/pprof/"
+_PREFIX = "/debug/pprof"
 _TEXT = "text/plain; charset=utf-8"
 _SECONDS_MAX = 60.0
 _PROFILE_S = 30.0
@@ -20,10 +20,10 @@ _TRACE_S = 1.0
 _INDEX = b"""<html><head><title>/debug/pprof/</title></head><body>
 <p>This process alone; the HTTP fronts answer in turn, each for itself.</p>
 <ul>
-<li><a href="cmdline">cmdline</a>: the command line</li>
-<li><a href="profile?seconds=5">profile</a>: sampled stacks and how often each was seen, for flame graph tools</li>
-<li><a href="trace?seconds=1">trace</a>: when the stack of a thread changed</li>
-<li><a href="symbol">symbol</a></li>
+<li><a href="/debug/pprof/cmdline">cmdline</a>: the command line</li>
+<li><a href="/debug/pprof/profile?seconds=5">profile</a>: sampled stacks with counts, for flame graph tools</li>
+<li><a href="/debug/pprof/trace?seconds=1">trace</a>: when the stack of a thread changed</li>
+<li><a href="/debug/pprof/symbol">symbol</a></li>
 </ul></body></html>
 """
 
@@ -41,9 +41,14 @@ def plain_page(status: int, text: str) -> Page:
     return Page(status, _TEXT, text.encode() + b"\n")
 
 
+def is_profiling_path(path: str) -> bool:
+    """Whether `profiling_page` answers for it."""
+    return path == _PREFIX or path.startswith(_PREFIX + "/")
+
+
 def profiling_page(path: str, query: str) -> Page:
-    """Answer a request for a path that starts with `PREFIX`. A profile takes as long as asked for, at most a minute."""
-    name = path.removeprefix(PREFIX)
+    """Answer a request. A profile takes as long as asked for, at most a minute."""
+    name = path.removeprefix(_PREFIX).removeprefix("/")
     if not name:
         return Page(200, "text/html; charset=utf-8", _INDEX)
     if name == "cmdline":
