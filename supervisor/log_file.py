@@ -73,10 +73,12 @@ class LogFile:
         self.close()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(self._clock()))
         kept = os.path.join(self._directory, f"{self._name}.{stamp}.log")
-        if not os.path.lexists(kept):  # at most one a second: else the file may grow beyond its limit
-            os.rename(self._path, kept)
-            if self._limits.compress:
-                threading.Thread(target=_compress, args=(kept,), name="log gzip", daemon=True).start()
+        # At most once a second. When it cannot be done, a file beyond its limit is better than lines that are lost.
+        if not os.path.lexists(kept):
+            with contextlib.suppress(OSError):
+                os.rename(self._path, kept)
+                if self._limits.compress:
+                    threading.Thread(target=_compress, args=(kept,), name="log gzip", daemon=True).start()
         self._open()
         self._remove_old()
 

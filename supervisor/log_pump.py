@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from volumed.logs import severity
 
 __all__ = ["LogPump", "log_files"]
 
+_log = logging.getLogger(__name__)
 _STDERR = 2
 _PIPE_BYTES = 1 << 20
 _CHUNK_BYTES = 64 << 10
@@ -36,8 +38,8 @@ class LogPump:
     error, too."""
 
     def __init__(self, open_file: Callable[[], LogFile], shown_from: int) -> None:
-        """Redirect standard error. Raises `OSError` when the file cannot be opened; one that cannot be opened in time
-        is waited for by the thread alone."""
+        """Redirect standard error. Raises `OSError` when the file cannot be opened; when that takes long, the thread
+        alone waits for it."""
         self._open_file = open_file
         self._shown_from = shown_from
         self._shows = True
@@ -74,7 +76,7 @@ class LogPump:
             self._file = self._open_file()
         except OSError as error:
             self._error = error
-            return
+            self._complain(error)
         finally:
             self._opened.set()
         rest = b""
@@ -86,7 +88,8 @@ class LogPump:
                 self._take(lines + newline)
         if rest:
             self._take(rest + b"\n")
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _take(self, lines: bytes) -> None:
         self._write(lines)
@@ -106,23 +109,28 @@ class LogPump:
 
     def _write(self, lines: bytes) -> None:
         """To the file; what cannot be written is counted, and after a pause it is tried again."""
-        assert self._file is not None
+        if self._file is None:
+            return
         now_s = time.monotonic()
         if self._failed_at_s is not None and now_s - self._failed_at_s < _RETRY_S:
             self._lost_bytes += len(lines)
             return
         try:
-            if self._lost_bytes:
-                self._file.write(b"WARNING %d bytes of log were lost\n" % self._lost_bytes)
-            self._lost_bytes = 0
             self._file.write(lines)
-            self._failed_at_s = None
         except OSError as error:
             if self._failed_at_s is None:
-                with contextlib.suppress(OSError):
-                    os.write(self._stderr, f"ERROR cannot write the log file: {error}\n".encode())
+                self._complain(error)
             self._failed_at_s = now_s
             self._lost_bytes += len(lines)
+            return
+        if self._failed_at_s is not None:
+            _log.warning("%d bytes of log could not be written to the file", self._lost_bytes)
+            self._failed_at_s = None
+            self._lost_bytes = 0
+
+    def _complain(self, error: OSError) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._stderr, f"ERROR cannot write the log file: {error}\n".encode())
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import logging
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor import log_pump
 from supervisor.log_file import LogFile, LogLimits
+from supervisor.log_pump import LogPump
 from tests.processes import wait_until
 from volumed.logs import configure_logging, severity
 
@@ -103,6 +106,39 @@ def test_a_long_entry_arrives_whole() -> None:
     os.close(writer)
     with open(reader) as pipe:
         assert pipe.read().endswith(" http " + text.replace("\n", "\n    ") + "\n")
+
+
+class FullFile(LogFile):
+    """A file on a disk without room for the first entries."""
+
+    refused = 2
+
+    def write(self, lines: bytes) -> None:
+        if self.refused:
+            self.refused -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().write(lines)
+
+
+def test_what_a_full_disk_has_cost_is_told_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log_pump, "_RETRY_S", 0.0)
+    file = FullFile(str(tmp_path), "v", LogLimits())
+    pump = LogPump(lambda: file, shown_from=2)
+    configure_logging("http")
+    for left in (1, 0):
+        logging.getLogger("x").info("lost")
+        wait_until(lambda left=left: file.refused == left, timeout_s=30, what="refused")
+    logging.getLogger("x").info("kept")
+    path = tmp_path / "v.log"
+    wait_until(lambda: "could not" in path.read_text(), timeout_s=30, what="told")
+    pump.close()
+    kept, told = path.read_text().splitlines()
+    assert kept.endswith("http kept")
+    lost = len("INFO 2026-11-21T07:10:51.554Z http lost\n")
+    assert told.endswith(f"http {2 * lost} bytes of log could not be written to the file")
+    assert capfd.readouterr().err == "ERROR cannot write the log file: [Errno 28] No space left on device\n"
 
 
 class TestLogFile:
