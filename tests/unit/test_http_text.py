@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from volumed.http.responses import (
     plain_text_error,
     redirect_response,
 )
+from volumed.http.status_page import status_document
 
 ZIPPED = gzip.compress(b"abc", mtime=0)
 
@@ -273,3 +275,8 @@ def test_redirects(method: str, typed: bool, bodied: bool) -> None:
     assert (b"Content-Type" in headers) == typed
     body = b'<a href="/a/b?x=&#34;&amp;&#39;%FF">Temporary Redirect</a>.\n\n'
     assert response.body == (body if bodied else None)
+
+
+def test_a_node_without_volumes_says_null() -> None:
+    document = status_document(SimpleNamespace(disks=[], volumes=[]), 5)
+    assert document == {"DiskStatuses": [], "Version": "8000GB 4.48 volumed", "Volumes": None}

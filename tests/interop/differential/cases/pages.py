@@ -1,0 +1,48 @@
+"""Pages of the admin port (http.md 6)."""
+
+from __future__ import annotations
+
+from tests.interop.differential.kit import delete, get, head, measured, post, public, put, request
+
+CASES = [
+    measured(get("status", "/status")),
+    measured(get("status, pretty", "/status?pretty=1")),
+    measured(head("status, head", "/status")),
+    measured(post("status, post", "/status", b"x")),
+    measured(delete("status, delete", "/status")),
+    measured(request("status, unknown method", "FOO", "/status")),
+    measured(get("status with an origin", "/status", "Origin: http://x")),
+    get("status with a slash", "/status/"),
+    get("health", "/healthz"),
+    get("ready", "/readyz"),
+    get("health with a query", "/healthz?pretty=1"),
+    post("health, post", "/healthz", b"x"),
+    put("health, put", "/healthz", b"x"),
+    delete("health, delete", "/healthz"),
+    request("health, options", "OPTIONS", "/healthz"),
+    request("health, unknown method", "FOO", "/readyz"),
+    head("health, head", "/healthz"),
+    head("ready, head", "/readyz"),
+    get("health with a slash", "/healthz/"),
+    get("health in upper case", "/HEALTHZ"),
+    get("health, escaped", "/health%7A"),
+    get("health below", "/healthz/x"),
+    get("metrics", "/metrics"),
+    get("stats memory", "/stats/memory"),
+    get("stats disk", "/stats/disk"),
+    get("pprof", "/debug/pprof/"),
+    get("unknown", "/unknown"),
+    get("unknown below", "/unknown/page"),
+    put("unknown, put", "/unknown", b"x"),
+    delete("unknown, delete", "/unknown"),
+    post("metrics, post", "/metrics", b"x"),
+    get("static directory without a slash", "/seaweedfsstatic"),
+    head("static directory without a slash, head", "/seaweedfsstatic"),
+    get("static directory without a slash, query", "/seaweedfsstatic?a=b"),
+    get("missing static file", "/seaweedfsstatic/nothing.js"),
+    head("missing static file, head", "/seaweedfsstatic/nothing.js"),
+    post("missing static file, post", "/seaweedfsstatic/nothing.js", b"x"),
+    public(get("missing static file, public", "/seaweedfsstatic/nothing.js")),
+    public(get("static directory without a slash, public", "/seaweedfsstatic")),
+    public(get("metrics, public", "/metrics")),
+]
