@@ -11,8 +11,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from volumed.errors import CorruptNeedle
+from volumed.formats.checksum import crc32c, matches
 from volumed.formats.idx import DELETED, ROW_LENGTH, Row, iter_rows, pack_rows
-from volumed.formats.needle import HEADER_LENGTH, decode_header, decode_record, record_length
+from volumed.formats.needle import (
+    HEADER_LENGTH,
+    PAGED_HEAD_LENGTH,
+    PAGED_SIZE_MIN,
+    decode_body_meta,
+    decode_header,
+    decode_paged_head,
+    decode_record,
+    record_length,
+)
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.site import VolumePaths
 
@@ -110,19 +120,35 @@ def scan_unindexed(files: FileIO, dat: File, start: int, version: int) -> Uninde
     end = start
     for header in read_headers(files, dat, start, version):
         length = record_length(header.size, version)
-        if header.size == 0 or not _is_intact(files.read_at(dat, header.offset, length), version, header):
+        if header.size == 0 or not _is_intact(files, dat, version, header):
             break
         rows.append((header.key, header.offset, header.size))
         end = header.offset + length
     return UnindexedTail(rows, end)
 
 
-def _is_intact(record: bytes, version: int, header: _RecordHeader) -> bool:
+def _is_intact(files: FileIO, dat: File, version: int, header: _RecordHeader) -> bool:
     try:
+        if header.size > PAGED_SIZE_MIN and version > 1:
+            return _is_large_intact(files, dat, version, header)
+        record = files.read_at(dat, header.offset, record_length(header.size, version))
         decode_record(record, version, header.size, header.offset)
     except CorruptNeedle:
         return False
     return True
+
+
+def _is_large_intact(files: FileIO, dat: File, version: int, header: _RecordHeader) -> bool:
+    """The same in blocks. Raises `CorruptNeedle`."""
+    offset, _, size = header
+    head = decode_paged_head(files.read_at(dat, offset, PAGED_HEAD_LENGTH), version, size, offset)
+    tail = files.read_at(dat, offset + head.tail_offset, head.tail_length)
+    stored = decode_body_meta(head, tail, version).checksum
+    checksum = 0
+    for at in range(0, head.data_size, _BLOCK_BYTES):
+        length = min(_BLOCK_BYTES, head.data_size - at)
+        checksum = crc32c(files.read_at(dat, offset + PAGED_HEAD_LENGTH + at, length), checksum)
+    return matches(checksum, stored)
 
 
 def _replace_index(files: FileIO, paths: VolumePaths, content: bytes) -> None:
