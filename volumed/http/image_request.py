@@ -24,6 +24,7 @@ _ENCODINGS: dict[str, Encoding] = {
     ".webp": "png",
 }
 _NOT_CROPPED = ".webp"
+_MODES = frozenset({"fit", "fill"})
 _NUMBER = re.compile(r"[+-]?[0-9]+")
 _INT64_MAX = (1 << 63) - 1
 _INT64_DIGITS = 19
@@ -41,7 +42,8 @@ def image_job(ext: str, query: Form) -> ImageJob | None:
         width = height = 0
         if crop is None:
             return None
-    return ImageJob(encoding, crop, width, height, query.get("mode", ""))
+    mode = query.get("mode", "")
+    return ImageJob(encoding, crop, width, height, mode if mode in _MODES else "")
 
 
 def needle_image_job(

@@ -32,7 +32,7 @@ class ImageJob(msgspec.Struct, frozen=True):
     width: int = 0
     height: int = 0
     mode: str = ""
-    """`fit`, `fill`; anything else is the default mode."""
+    """`fit`, `fill`, or empty for the default mode."""
     upright: bool = False
 
 
