@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.connection_kit import Client, get, put, run
+from tests.connection_kit import Client, FakeHost, get, put, run
 from volumed.config.node import NodeConfig
 from volumed.http.message import Request
 from volumed.http.throttle import Budget, Room, Throttle, announced_bytes, make_bells, ring_bells
@@ -217,13 +217,20 @@ class TestAccounting:
 
         run(test)
 
-    def test_half_a_client_is_told_to_who_waits_for_room(self) -> None:
+    @pytest.mark.parametrize("how", ["half closed", "idle"])
+    def test_a_client_that_may_be_gone_does_not_wait_for_room(self, how: str) -> None:
         async def test() -> None:
-            client = Client()
+            client = Client(FakeHost(idle_timeout_s=3))
             client.send(get(b"/slow"))
             room = client.host.handler.seen[-1].request.room = client.host.loop.create_future()
-            client.connection.eof_received()
+            client.connection.sweep(client.host.time + 2.9)
+            assert not room.done()
+            if how == "idle":
+                client.connection.sweep(client.host.time + 3)
+            else:
+                client.connection.eof_received()
             assert room.result() is False
+            assert not client.transport.closed
             client.connection.connection_lost(None)
 
         run(test)

@@ -109,11 +109,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._closing = True
-        first = self._queue[0] if self._queue else None
-        room = None if first is None or first.body.length != 0 else first.request.room
-        if room is not None and not room.done():
-            # COMPAT: a client that closes its sending side counts as gone, but is answered.
-            room.set_result(False)
+        self._end_waiting()
         if self._receiving is not None:
             self._fail_body(self._receiving, "unexpected EOF")
         # A client may close its sending side and still read the answers.
@@ -390,6 +386,16 @@ class Connection(asyncio.Protocol):
             own = self._transport.get_extra_info("sockname") or ("", 0)
             ends = f"{join_host_port(*own[:2])}->{join_host_port(*self._peer[:2])}"
             self._fail_body(self._receiving, f"read tcp {ends}: i/o timeout")
+        else:
+            self._end_waiting()
+
+    def _end_waiting(self) -> None:
+        """COMPAT: a client that waits for room to read counts as gone when it has closed its sending side or was idle
+        for too long, but is answered."""
+        first = self._queue[0] if self._queue else None
+        room = None if first is None or first.body.length != 0 else first.request.room
+        if room is not None and not room.done():
+            room.set_result(False)
 
     def close_if_idle(self) -> None:
         """The front stops: close now unless a request is in progress."""
