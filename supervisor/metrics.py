@@ -71,9 +71,10 @@ class Metrics:
     def serve(self, metrics: socket.socket | None, debug: socket.socket | None) -> None:
         """Answer on the sockets that there are."""
         if metrics is not None:
-            self._listen("metrics", metrics, with_metrics=True)
+            # DEVIATE: the reference has profiling pages here too, for everybody, asked for or not.
+            self._listen("metrics", metrics, self.render, profiling=False)
         if debug is not None:
-            self._listen("debug", debug, with_metrics=metrics is not None)
+            self._listen("debug", debug, self.render if metrics is not None else None, profiling=True)
 
     def push_to(self, gateway: PushGateway) -> None:
         """Start to push."""
@@ -98,11 +99,12 @@ class Metrics:
         fronts = {f"http front {slot}": row.pid for slot, row in enumerate(self._table.fronts) if row.pid}
         return _Snapshot(self._stated(), {"supervisor": os.getpid(), **self._processes.pids(), **fronts})
 
-    def _listen(self, name: str, listener: socket.socket, *, with_metrics: bool) -> None:
+    @staticmethod
+    def _listen(name: str, listener: socket.socket, render: Callable[[], bytes] | None, *, profiling: bool) -> None:
         def serve() -> None:
             from supervisor.metrics_http import serve_pages
 
-            serve_pages(listener, self.render if with_metrics else None)
+            serve_pages(listener, render, profiling=profiling)
 
         threading.Thread(target=serve, name=name, daemon=True).start()
 

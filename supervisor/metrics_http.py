@@ -32,9 +32,9 @@ _BACKLOG = 16
 Render = Callable[[], bytes]
 
 
-def serve_pages(listener: socket.socket, render: Render | None) -> None:
+def serve_pages(listener: socket.socket, render: Render | None, *, profiling: bool) -> None:
     """Serve for ever. ``listener`` is bound; without ``render`` there are no metrics."""
-    _Server(listener, render).serve_forever()
+    _Server(listener, render, profiling).serve_forever()
 
 
 def push(address: str, path: str, content: bytes, timeout_s: float) -> None:
@@ -54,11 +54,12 @@ def push(address: str, path: str, content: bytes, timeout_s: float) -> None:
 class _Server(ThreadingHTTPServer):
     """One thread per connection, up to a limit; further ones are closed."""
 
-    def __init__(self, listener: socket.socket, render: Render | None) -> None:
+    def __init__(self, listener: socket.socket, render: Render | None, profiling: bool) -> None:
         super().__init__(("", 0), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.render = render
+        self.profiling = profiling
         self._free = threading.Semaphore(_CONNECTIONS_MAX)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.listen(_BACKLOG)
@@ -108,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return Page(200, CONTENT_TYPE, self.server.render())
             except TimeoutError:
                 return plain_page(503, "the supervisor is busy")
-        if is_profiling_path(target.path):
+        if self.server.profiling and is_profiling_path(target.path):
             return profiling_page(target.path, target.query)
         return plain_page(404, "404 page not found")
 

@@ -90,7 +90,7 @@ def test_the_metrics_listener_has_one_page(node: Node) -> None:
         assert request(method, node.metrics, "/metrics").status == 200, method
     head = request("HEAD", node.metrics, "/metrics?x=y")
     assert (head.status, head.body) == (200, b"")
-    for path in ("/", "/metrics/", "/status"):
+    for path in ("/", "/metrics/", "/status", "/debug/pprof/"):
         missing = get(node.metrics, path)
         assert (missing.status, missing.body) == (404, b"404 page not found\n"), path
     assert get(node.server.address, "/metrics").status == 400

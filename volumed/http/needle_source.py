@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from volumed.bus.frames import FLAG_META_ONLY, FLAG_READ_DELETED
-from volumed.errors import CorruptNeedle, NeedleDeleted, NeedleNotFound, StaleGeneration, VolumeNotFound
+from volumed.errors import Corruption, CorruptNeedle, NeedleDeleted, NeedleNotFound, StaleGeneration, VolumeNotFound
 from volumed.formats.checksum import crc32c, matches
 from volumed.formats.fileid import format_key_cookie
 from volumed.formats.needle import (
@@ -92,6 +92,7 @@ class StoredNeedle:
             if whole:
                 checksum = crc32c(page, checksum)
                 if start == end and not matches(checksum, self.needle.checksum):
+                    self._node.metrics.corrupt_needle(Corruption.CRC)
                     name = format_key_cookie(self.needle.key, self.needle.cookie)
                     raise CorruptNeedle.paged_crc(checksum, self.needle.checksum, self.volume_id, name)
             yield page
