@@ -17,33 +17,24 @@ import contextlib
 import logging
 
 from h2 import events
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, StreamClosedError
-from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from volumed.http.answering import answer_exchange
 from volumed.http.body import NO_BODY, IncomingBody
 from volumed.http.connection import STREAMED_BYTES_MIN
 from volumed.http.host import Host
+from volumed.http.http2_limits import EXTRA_WINDOW_BYTES, FrameLengths, new_h2
 from volumed.http.http2_stream import Http2Exchange, Http2Stream
 from volumed.http.message import Headers, Request
 from volumed.http.outgoing import Outgoing
 from volumed.http.protocol_rules import decide_early, new_request, refusal_response
-from volumed.http.request_reader import HEAD_BYTES_MAX
 
 __all__ = ["Http2Connection"]
 
 _log = logging.getLogger(__name__)
 
-_STREAMS_MAX = 250
-_STREAM_WINDOW_BYTES = 1 << 20
-_CONNECTION_WINDOW_BYTES = 8 << 20
-"""What a connection holds at most of bodies that nobody reads."""
-_DEFAULT_WINDOW_BYTES = 65_535
-_FRAME_BYTES_MAX = 64 << 10
 _TURN_BYTES = 64 << 10
 """What a stream sends before the next has its turn."""
 _TRIFLES_MAX = 1_000
@@ -70,7 +61,8 @@ class Http2Connection(asyncio.Protocol):
         self._clock = host.clock
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
-        self._h2 = _new_h2()
+        self._h2 = new_h2()
+        self._lengths = FrameLengths()
         self._streams: dict[int, Http2Stream] = {}
         self._ready: dict[Http2Stream, None] = {}
         """Streams that may have something to send, the next one first."""
@@ -92,7 +84,7 @@ class Http2Connection(asyncio.Protocol):
         self._peer_ip = (transport.get_extra_info("peername") or ("", 0))[0]
         self._host.opened(self)
         self._h2.initiate_connection()
-        self._h2.increment_flow_control_window(_CONNECTION_WINDOW_BYTES - _DEFAULT_WINDOW_BYTES)
+        self._h2.increment_flow_control_window(EXTRA_WINDOW_BYTES)
         self._flush()
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -111,6 +103,9 @@ class Http2Connection(asyncio.Protocol):
         self._outgoing.active_at = self._clock()
         if self._broken:
             return
+        if not self._lengths.accept(data):
+            self._end_with(ErrorCodes.FRAME_SIZE_ERROR)
+            return
         try:
             found = self._h2.receive_data(data)
             # A stream that is reset in the same segment must not be answered first.
@@ -122,10 +117,13 @@ class Http2Connection(asyncio.Protocol):
             self._fail()
             return
         if self._trifles > _TRIFLES_MAX or self._outgoing.unsent > _ACKS_BYTES_MAX:
-            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            self._fail()
+            self._end_with(ErrorCodes.ENHANCE_YOUR_CALM)
         elif not self._broken:
             self._send()
+
+    def _end_with(self, code: ErrorCodes) -> None:
+        self._h2.close_connection(code)
+        self._fail()
 
     def _fail(self) -> None:
         """Send what `h2` has to say as a goodbye, and end everything."""
@@ -367,25 +365,6 @@ class Http2Connection(asyncio.Protocol):
 
 def _is_no_reset(event: events.Event) -> bool:
     return not isinstance(event, events.StreamReset)
-
-
-def _new_h2() -> H2Connection:
-    config = H2Configuration(
-        client_side=False, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
-    )
-    connection = H2Connection(config)
-    connection.local_settings = Settings(
-        client=False,
-        initial_values={
-            SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS_MAX,
-            SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW_BYTES,
-            SettingCodes.MAX_FRAME_SIZE: _FRAME_BYTES_MAX,
-            SettingCodes.MAX_HEADER_LIST_SIZE: HEAD_BYTES_MAX,
-        },
-    )
-    connection.max_inbound_frame_size = _FRAME_BYTES_MAX
-    connection.decoder.max_header_list_size = HEAD_BYTES_MAX
-    return connection
 
 
 def _request_of(fields: Headers, peer_ip: str) -> Request:

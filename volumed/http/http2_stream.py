@@ -179,9 +179,8 @@ class Http2Exchange(Exchange):
         assert body is None or isinstance(body, bytes | memoryview)
         whole = body if body is not None and self._has_body(response.status) else b""
         self._send_head(response, last=not whole)
-        if whole:
-            self._lane.write(whole)
-        self._lane.finished(self)
+        self._lane.ending = True
+        self._lane.write(whole)
 
     def start(self, response: Response) -> None:
         self._send_head(response, last=False)
