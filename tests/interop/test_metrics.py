@@ -305,3 +305,16 @@ def test_metrics_are_pushed_where_the_master_says(cluster: Cluster) -> None:
     assert parse(body.decode()).types[PREFIX + "request_total"] == "counter"
     cluster.gateway.pushed.clear()
     wait_until(lambda: paths["lane"] in cluster.gateway.pushed, timeout_s=LIMIT_S, what="another push")
+
+
+def test_a_lost_master_is_counted(cluster: Cluster) -> None:
+    """The last test: nobody assigns volumes afterwards."""
+    cluster.master.kill()
+    counter = PREFIX + "master_disconnections_total"
+
+    def lost(name: str) -> float | None:
+        return cluster.scrape(name).value(counter, address=cluster.master.address)
+
+    wait_until(
+        lambda: {lost(name) for name in cluster.servers} == {1.0}, timeout_s=LIMIT_S, what="all have lost the master"
+    )
