@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 from collections import deque
-
-import msgspec
 
 from volumed.bus.calls import ReadHistoryView
 from volumed.metrics.families import REQUESTS
@@ -15,7 +12,6 @@ from volumed.metrics.page import read_page
 __all__ = ["ReadHistory", "count_reads"]
 
 _READS = frozenset({"GET", "HEAD"})
-
 _SECOND, _MINUTE, _HOUR, _DAY = 1, 60, 3600, 86400
 
 
@@ -51,11 +47,6 @@ class ReadHistory:
         for ring in self._rings:
             ring.add(now_s, total - self._total)
         self._total = total
-
-    def look(self, now_s: float, pages: str) -> None:
-        """Take it from the metrics pages of the fronts, see `count_reads`."""
-        with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):  # a page is just being made
-            self.observe(now_s, count_reads(pages))
 
     def view(self) -> ReadHistoryView:
         """What the status page shows."""

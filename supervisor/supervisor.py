@@ -29,7 +29,7 @@ from supervisor.metrics_state import NodeView, state_samples
 from supervisor.node import Node
 from supervisor.notify import Notifier
 from supervisor.processes import ProcessTable, describe_exit
-from supervisor.read_history import ReadHistory
+from supervisor.read_history import ReadHistory, count_reads
 from supervisor.requests import Cluster, Requests
 from supervisor.security import SecurityKeeper
 from supervisor.shutdown import stop_all
@@ -289,8 +289,8 @@ class Supervisor:
             ping = keeper.tick(now_s)
             if ping is not None and keeper.identity is not None:
                 self._bus.send_event(keeper.identity, ping)
-        self._reads.look(now_s, self._config.metrics_path("http-"))
         self._loop.call_later(PING_INTERVAL_S, self._tick)
+        self._reads.observe(now_s, count_reads(self._config.metrics_path("http-")))
 
     def status(self) -> calls.NodeStatusView:
         """For ``/status`` and the status page."""

@@ -155,7 +155,7 @@ MAX_VOLUMES = _stated(_REFERENCE + "max_volumes", _G, (), "Volumes that all disk
 DISK_SIZE = _stated(_REFERENCE + "total_disk_size", _G, ("collection", "type"), "Bytes in volumes.")
 RESOURCE = _stated(_REFERENCE + "resource", _G, ("name", "type"), "Bytes of the filesystem of a directory.")
 DISK_ERROR = _stated(
-    _REFERENCE + "disk_error_status", _G, ("name", "type"), "1 while a directory's disk is stuck or failed."
+    _REFERENCE + "disk_error_status", _G, ("name", "type"), "1 while a directory's disk is stuck, failed or degraded."
 )
 MASTER_DISCONNECTIONS = _stated(_REFERENCE + "master_disconnections", _C, ("address",), "Heartbeat streams that ended.")
 DISK_STATE = _stated("volumed_disk_state", _G, ("dir", "state"), "1 for the state a disk is in, 0 for all others.")
