@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import ssl
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +84,17 @@ def fid_on(cluster: Cluster, server: VolumeServer) -> str:
     raise AssertionError(f"nothing is assigned to {server.name}")
 
 
-@pytest.mark.parametrize("start", ["GET /x", "HEAD /", "PUT /1,2", "POST /", "OPTIONS *", "DELETE /x", "PUT x", "FOO /"])
+def is_served(cluster: Cluster, server: VolumeServer) -> bool:
+    """Whether a client without a certificate gets an answer. With TLS 1.3 it learns that after its handshake."""
+    try:
+        return cluster.ask("GET", server, "/healthz").status == 200
+    except (OSError, HTTPException):
+        return False
+
+
+@pytest.mark.parametrize(
+    "start", ["GET /x", "HEAD /", "PUT /1,2", "POST /", "OPTIONS *", "DELETE /x", "PUT x", "FOO /"]
+)
 def test_plain_requests_are_refused_as_the_reference_does(cluster: Cluster, start: str) -> None:
     data = f"{start} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     expected = plain_bytes((HOST, cluster.reference.port), data)
@@ -96,32 +106,31 @@ def test_the_public_port_is_plain(cluster: Cluster) -> None:
         assert get(server.public_address, "/999,0123456789").status == 404
 
 
-@pytest.mark.parametrize("version", ["--http1.1"])
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
 def test_answers_are_those_of_the_reference(cluster: Cluster, version: str, tmp_path: Path) -> None:
-    fid = replicated_fid(cluster)
+    both = {server: replicated_fid(cluster) for server in (cluster.ours, cluster.reference)}
     file = tmp_path / "large"
     file.write_bytes(random.Random(1).randbytes(3 * MIB))
     for asked, arguments in (
-        (f"/{fid}?ts=1700000000", ["-F", f"file=@{file};type=video/mp4;filename=a.mp4"]),
-        (f"/{fid}", []),
-        (f"/{fid}", ["-I"]),
-        (f"/{fid}", ["-r", "5-9"]),
-        (f"/{fid}", ["-H", "If-None-Match: W/\"x\""]),
-        (f"/{fid}", ["-H", "Accept-Encoding: gzip"]),
+        ("/FID?ts=1700000000", ["-F", f"file=@{file};type=video/mp4;filename=a.mp4"]),
+        ("/FID", []),
+        ("/FID", ["-I"]),
+        ("/FID", ["-r", "5-9"]),
+        ("/FID", ["-H", "If-None-Match: W/\"x\""]),
+        ("/FID", ["-H", "Accept-Encoding: gzip"]),
         ("/1,ffffffffffffffffff", []),
         ("//a/../b", []),
-        (f"/{fid}", ["-X", "DELETE"]),
-        (f"/{fid}", []),
+        ("/FID", ["-X", "DELETE"]),
+        ("/FID", []),
     ):
         ours, theirs = (
-            curl(cluster.authority, server.address, asked, version, *arguments)
-            for server in (cluster.ours, cluster.reference)
+            curl(cluster.authority, server.address, asked.replace("FID", fid), version, *arguments)
+            for server, fid in both.items()
         )
         assert ours[0] == theirs[0], (asked, arguments)
         for name in CHANGING:
             assert (ours[1].pop(name, None) is None) is (theirs[1].pop(name, None) is None), name
-        if arguments[:1] != ["-X"]:
-            assert ours == theirs, (asked, arguments)
+        assert ours == theirs, (asked, arguments)
 
 
 def test_replicated_writes_and_deletes(cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]) -> None:
@@ -186,10 +195,7 @@ def test_both_servers_ask_their_clients_for_certificates(cluster: Cluster) -> No
         server.stop()
         server.set_security(toml)
         server.start()
-        with pytest.raises((ssl.SSLError, ConnectionError)), cluster.authority.connect(server) as connection:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert connection.recv(1) == b""
-            raise ConnectionError
+        assert not is_served(cluster, server)
         assert cluster.ask("GET", server, "/healthz", known=True).status == 200
     fid = replicated_fid(cluster)
     assert cluster.ask("PUT", cluster.ours, f"/{fid}", body=LARGE, known=True).status == 201
