@@ -274,3 +274,18 @@ def test_standalone_serves_this_host_only_unless_told(tmp_path):
     config = build_node_config(line, str(tmp_path), {}, SecuritySettings())
     assert (config.ip, config.masters, config.standalone) == ("127.0.0.1", (), True)
     assert config.map_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ip", "metrics_port", "debug_port"),
+    [
+        ([], "127.0.0.1", 0, 0),
+        (["-metricsPort=9325"], "127.0.0.1", 9325, 0),
+        (["-metricsPort=-1", "-ip.bind=0.0.0.0", "-debug"], "0.0.0.0", 0, 6060),
+        (["-metricsIp=::1", "-ip.bind=0.0.0.0", "-debug.port=7070"], "::1", 0, 0),
+    ],
+    ids=["off", "metrics", "debug", "address"],
+)
+def test_listeners_of_metrics_and_debugging(arguments, ip, metrics_port, debug_port, tmp_path):
+    config = build(tmp_path, *arguments)
+    assert (config.metrics_ip, config.metrics_port, config.debug_port) == (ip, metrics_port, debug_port)

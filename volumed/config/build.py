@@ -73,7 +73,7 @@ def build_node_config(
         upload_wait_s=line.seconds("inflightUploadDataTimeout"),
         download_wait_s=line.seconds("inflightDownloadDataTimeout"),
         metrics_ip=line.text("metricsIp") or line.text("ip.bind") or ip,
-        metrics_port=_port(line, "metricsPort"),
+        metrics_port=_checked_port(max(0, line.number("metricsPort"))),
         debug_port=_port(line, "debug.port") if line.boolean("debug") else 0,
         pprof=line.boolean("pprof"),
     )
