@@ -6,13 +6,15 @@ import asyncio
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.bus_kit import Bench, bench, run
+from tests.bus_kit import PAGE, Bench, bench, run
 from volumed.bus import calls, frames
 from volumed.bus.bodypool import BodyPool
 from volumed.bus.frames import StoreOutcome
 from volumed.bus.link import LinkLimits
+from volumed.bus.spool_calls import AppendSpool
 from volumed.errors import DiskUnavailable, NeedleNotFound, RetryError
 from volumed.nodetable import DiskState
 
@@ -348,5 +350,31 @@ def test_closing_fails_what_waits(tmp_path: Path) -> None:
                 await read
             with pytest.raises(DiskUnavailable):
                 b.store()
+
+    run(test)
+
+
+def test_the_slab_of_a_call_is_kept_until_the_worker_has_answered_or_is_gone(tmp_path: Path) -> None:
+    async def test() -> None:
+        with bench(tmp_path) as b:
+            free = b.pool.free_bytes
+            waiting = []
+            for timeout_s in (5.0, 0.01, 5.0):
+                slab = b.pool.allocate(5)
+                waiting.append(b.link.call(AppendSpool(1, slab.offset, 5), timeout_s, slab))
+                slab.release()
+            ids = [frames.parse_call(await b.worker.frame())[0] for _ in waiting]
+            b.worker.send(frames.pack_call_reply(ids[0], frames.STATUS_OK, msgspec.msgpack.encode(calls.Empty())))
+            await waiting[0]
+            assert b.pool.free_bytes == free - 2 * PAGE
+            with pytest.raises(DiskUnavailable):
+                await waiting[1]
+            assert b.pool.free_bytes == free - 2 * PAGE
+            b.worker.send(frames.pack_call_reply(ids[1], frames.STATUS_OK, msgspec.msgpack.encode(calls.Empty())))
+            await b.until(lambda: b.pool.free_bytes == free - PAGE)
+            b.node.start_epoch(2)
+            with pytest.raises(DiskUnavailable):
+                await waiting[2]
+            assert b.pool.free_bytes == free
 
     run(test)

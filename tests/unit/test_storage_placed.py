@@ -1,4 +1,4 @@
-"""Needles whose record is copied from a spool: the bytes and decisions of a put at once, and failures leave no trace."""
+"""Needles whose record is copied from a spool: bytes and decisions of a put at once, and failures leave no trace."""
 
 from __future__ import annotations
 

@@ -143,3 +143,44 @@ def test_an_action_runs_before_what_was_held(rig: Rig) -> None:
     rig.sync()
     assert seen == [1]
     assert len(rig.host.batches) == 2
+
+
+def test_a_shard_that_is_held_waits_and_its_result_comes_first(rig: Rig) -> None:
+    rig.scheduler.hold()
+    rig.host.flushing.add(1)
+    rig.submit("held", put(1, 12))
+    rig.submit("other", put(2, 13))
+    rig.scheduler.run()
+    assert rig.answers == {"other": [13]}
+    assert not rig.scheduler.idle
+
+    rig.host.flushing.remove(1)
+    batch = rig.host.store([put(1, 11)])
+    seen: list[int] = []
+    rig.scheduler.release(batch, lambda results: seen.extend(result.size for result in results))
+    assert seen == [11]
+    assert rig.host.batches[1:] == [[(1, 11)], [(1, 12)]]
+    assert rig.answers["held"] == [12]
+    assert rig.scheduler.idle
+
+
+def test_a_held_shard_may_go_on_to_flush(rig: Rig) -> None:
+    rig.scheduler.hold()
+    rig.submit("held", put(1, 12))
+    rig.host.flushing.add(1)
+    rig.scheduler.run()
+    rig.host.flushing.remove(1)
+    seen: list[int] = []
+    batch = rig.host.store([put(1, 11, fsync=True)])
+    rig.scheduler.release(batch, lambda results: seen.extend(result.size for result in results))
+    assert seen == []
+    assert "held" not in rig.answers
+    rig.sync()
+    assert seen == [11]
+    assert rig.answers["held"] == [12]
+
+
+def test_a_hold_may_end_without_anything(rig: Rig) -> None:
+    rig.scheduler.hold()
+    rig.scheduler.release(FakeBatch([]), lambda _: None)
+    assert rig.scheduler.idle
