@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.interop.differential.cases import (
+    bodies,
     compression,
     conditions,
     deletes,
@@ -27,6 +28,7 @@ _MODULES = (
     pages,  # first: what /status counts
     paths,
     protocol,
+    bodies,
     methods,
     conditions,
     pairs,

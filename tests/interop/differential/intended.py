@@ -39,6 +39,8 @@ TOO_LARGE = "HTTP/1.1 431 Request Header Fields Too Large"
 
 DROPPED: Differences = {"status": ("", REFUSED)}
 REFUSED_LINE: Differences = {"status": (OK, REFUSED), "body": (b"needle", b"400 Bad Request")}
+CLOSES: Differences = {"Connection": (None, "close")}
+BAD_CHUNK = "invalid byte in chunk length"
 UNREADABLE: Differences = {
     "status": ("", FAILED), "body": (b"", b"Read chunk needle error: [404] http://ADDRESS/1,0a99aaaaaaaa\n"),
 }  # fmt: skip
@@ -46,6 +48,10 @@ UNREADABLE: Differences = {
 
 def not_sent(header: str, value: str) -> Differences:
     return {header: (value, None)}
+
+
+def worded(reference: str, ours: str) -> Differences:
+    return {"body": (f'{{"error":"{reference}"}}'.encode(), f'{{"error":"{ours}"}}'.encode())}
 
 
 INTENDED = [
@@ -117,6 +123,42 @@ INTENDED = [
         {
             "protocol: body before it is asked for": {"answers": ("2", "1")},
             "protocol: continue in other letters": {"answers": ("2", "1")},
+        },
+    ),
+    Intended(
+        "Request heads that end early (http 1.5)",
+        "400",
+        "connection closes",
+        "nobody asked anything",
+        {
+            "bodies: half a head": {"status": (REFUSED, ""), "body": (b"400 Bad Request", b"")},
+            "bodies: half a request line": {"status": (REFUSED, ""), "body": (b"400 Bad Request", b"")},
+        },
+    ),
+    Intended(
+        "Bodies that end early (http 1.5)",
+        "connection closes after the answer",
+        "and the answer says so",
+        "it is known",
+        {
+            "bodies: half a body": CLOSES,
+            "bodies: no body": CLOSES,
+            "bodies: half a form": CLOSES,
+            "bodies: half an urlencoded form": CLOSES,
+            "bodies: half a large body": CLOSES,
+            "bodies: half a body, bad id": CLOSES,
+        },
+    ),
+    Intended(
+        "Badly framed chunks (http 1.5)",
+        "400, five texts",
+        "400, `invalid byte in chunk length` or `unexpected EOF`",
+        "the parser does not tell more",
+        {
+            "bodies: bad chunks, blank": worded("empty hex number for chunk length", BAD_CHUNK),
+            "bodies: bad chunks, beyond 64 bits": worded("http chunk length too large", BAD_CHUNK),
+            "bodies: bad chunks, too short": worded("malformed chunked encoding", BAD_CHUNK),
+            "bodies: chunks cut in the end": worded("http: unexpected EOF reading trailer", "unexpected EOF"),
         },
     ),
     Intended(

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 __all__ = [
-    "COOKIE", "TEXT", "TS", "WHEN", "ZIPPED", "Case", "closing", "delete", "fid", "form", "get", "head", "manifest",
-    "measured",     "parts", "pipeline", "post", "public", "put", "raw", "request", "zipped",
+    "COOKIE", "TEXT", "TS", "WHEN", "ZIPPED", "Case", "closing", "cut", "delete", "fid", "form", "get", "head",
+    "manifest", "measured", "parts", "pipeline", "post", "public", "put", "raw", "request", "zipped",
 ]  # fmt: skip
 
 TS = "ts=1700000000"
@@ -36,6 +36,8 @@ class Case(NamedTuple):
     """A status document: what is measured is left out."""
     later: bytes = b""
     """Sent when the interim answer has come."""
+    cut: bool = False
+    """The client closes its sending side at once."""
     until_closed: bool = False
     """All that comes until the connection is closed belongs to the answer."""
 
@@ -124,6 +126,11 @@ def measured(case: Case) -> Case:
 def closing(case: Case) -> Case:
     """See `Case.until_closed`."""
     return case._replace(until_closed=True)
+
+
+def cut(case: Case) -> Case:
+    """See `Case.cut`."""
+    return case._replace(cut=True)
 
 
 def _encoded(text: bytes | str) -> bytes:

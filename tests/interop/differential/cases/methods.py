@@ -64,6 +64,18 @@ CASES = [
     delete("pretty size", f"{fid(0x0304)}?pretty=y"),
     delete("pretty, nothing there", f"{fid(0x0304)}?pretty=y"),
     delete("pretty, bad id", "/1,zz?pretty=y"),
+    *[
+        put(f"name {name} in a result", f"{fid(0x0305)}?{TS}", b"x", f"Content-Disposition: inline; filename={name}")
+        for name in (
+            '"<&>"',
+            '"\u00e2\u0080\u00a8"',
+            '"\u00ff"',
+            '"a\tb"',
+            "\u00c3\u00af",
+            r'"a\"b"',
+            "*=utf-8''%01%7f%e2%80%a9",
+        )
+    ],
     put("callback", "/1,zz?callback=f", b"x"),
     put("markup in an error", "/<&>%E2%80%A8,0101aaaaaaaa", b"x"),
     put("other letters in an error", "/1,%C3%AFzzzzzzzz", b"x"),

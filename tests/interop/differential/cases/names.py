@@ -30,6 +30,16 @@ EXTENSIONS = (
     "7z",
     "ico",
 )
+TABLE = (
+    "txt", "log", "text", "cfg", "conf", "ini", "properties", "gitignore", "gitattributes", "env", "md", "markdown",
+    "html", "htm", "shtml", "css", "csv", "yaml", "yml", "sql", "ics", "vtt", "xbl", "xsl", "js", "mjs", "ts", "py",
+    "go", "java", "c", "cpp", "cc", "cxx", "c++", "h", "hpp", "php", "rb", "pl", "rs", "swift", "kt", "scala", "sh",
+    "bash", "zsh", "fish", "dockerfile", "json", "xml", "xhtml", "xht", "rdf", "jpg", "jpeg", "jfif", "png", "gif",
+    "bmp", "webp", "svg", "ico", "apng", "avif", "tif", "tiff", "xbm", "pdf", "ai", "eps", "ps", "rtf", "wasm", "doc",
+    "docx", "xlsx", "pptx", "xls", "ppt", "apk", "zip", "tar", "gz", "bz2", "7z", "rar", "bin", "com", "exe", "mp4",
+    "ogv", "mov", "webm", "avi", "wmv", "flv", "mp3", "wav", "flac", "aac", "ogg", "oga", "opus", "m4a", "eml",
+)  # fmt: skip
+"""Appendix A."""
 OVERRIDES = (
     "cache-control",
     "content-disposition",
@@ -68,6 +78,7 @@ CASES = [
     get("octet-stream with parameters", OCTETS),
     *[get(f"name {name[:12]!r}", named(name)) for name in NAMES],
     *[get(f"extension {ext}", named(f"a.{ext}")) for ext in EXTENSIONS],
+    *[get(f"type of .{ext}", named(f"x.{ext}")) for ext in TABLE],
     get("name of the URL beats the stored one", named("b.css", NAMED)),
     get("stored type beats the extension", named("b.css", TYPED)),
     get("extension of the URL, stored name", f"{NAMED}.css"),
