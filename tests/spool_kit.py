@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.node_kit import FakeNode
+from tests.node_kit import FakeAnswer, FakeNode
 from volumed.bus.bodypool import BodyPool, Slab
 from volumed.bus.frames import StoreOutcome
 from volumed.bus.spool_calls import (
@@ -72,6 +72,16 @@ class SpoolNode(FakeNode):
                 self.spools.pop(request.spool_id, None)
                 return None
         return await super().call(request, timeout_s)
+
+    async def request(
+        self, method: str, address: str, target: bytes, headers: Any = (), body: Any = ()
+    ) -> FakeAnswer:
+        parts = []
+        for part in body:
+            pieces = [part] if isinstance(part, bytes | memoryview) else [bytes(piece) async for piece in part]
+            assert sum(map(len, pieces)) == len(part)
+            parts += pieces
+        return await super().request(method, address, target, headers, parts)
 
     async def settled(self) -> None:
         """All spools are closed and all slabs released."""
