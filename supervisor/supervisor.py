@@ -294,11 +294,12 @@ class Supervisor:
 
     def status(self) -> calls.NodeStatusView:
         """For ``/status`` and the status page."""
+        others = set(self._processes.pids().values()) | {row.pid for row in self._table.live_fronts()}
         return self._node.status(
             self._state.current,
             self._cluster.current_master,
             self._started_at_s,
-            len(self._processes) + 1,
+            len(others) + 1,
             self._reads.view(),
         )
 
