@@ -97,13 +97,31 @@ def test_writes_are_forwarded(cluster: Cluster, servers: tuple[VolumeServer, Vol
     assert get(holder.address, f"/{fid}").body == LARGE
 
 
-def test_a_manifest_with_chunks_elsewhere(cluster: Cluster) -> None:
-    chunk = fid_on(cluster, cluster.reference)
-    assert upload(cluster.reference.address, chunk, b"0123456789").status == 201
-    fid = fid_on(cluster, cluster.ours)
-    manifest = json.dumps({"chunks": [{"fid": chunk, "offset": 0, "size": 10}], "size": 10}).encode()
-    assert request("PUT", cluster.ours.address, f"/{fid}?cm=true", body=manifest).status == 201
-    assert get(cluster.ours.address, f"/{fid}").body == b"0123456789"
-    assert get(cluster.ours.address, f"/{fid}", headers={"Range": "bytes=3-5"}).body == b"345"
-    assert delete(cluster.ours.address, fid).json() == {"size": 10}
-    assert get(cluster.reference.address, f"/{chunk}").status == 404
+def test_a_manifest_with_chunks_everywhere(cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]) -> None:
+    asked, holder = servers
+    chunks = [fid_on(cluster, holder), replicated_fid(cluster), fid_on(cluster, asked), fid_on(cluster, holder)]
+    for server, chunk in zip((holder, holder, asked, holder), chunks, strict=True):
+        assert upload(server.address, chunk, b"0123456789").status == 201
+    fid = fid_on(cluster, asked)
+    listed = [{"fid": chunk, "offset": 10 * number, "size": 10} for number, chunk in enumerate(chunks)]
+    manifest = json.dumps({"chunks": listed, "size": 40}).encode()
+    assert request("PUT", asked.address, f"/{fid}?cm=true", body=manifest).status == 201
+    assert get(asked.address, f"/{fid}").body == b"0123456789" * 4
+    assert get(asked.address, f"/{fid}", headers={"Range": "bytes=8-12"}).body == b"89012"
+    assert delete(asked.address, fid).json() == {"size": 40}
+    gone = {(chunk, server.name): get(server.address, f"/{chunk}").status for chunk in chunks for server in servers}
+    assert set(gone.values()) == {404}, gone
+
+
+def test_a_manifest_whose_chunk_elsewhere_cannot_be_deleted(
+    cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]
+) -> None:
+    asked, holder = servers
+    bad = fid_on(cluster, holder).partition(",")[0] + ",zz"
+    fid = fid_on(cluster, asked)
+    manifest = json.dumps({"chunks": [{"fid": bad, "offset": 0, "size": 10}]}).encode()
+    assert request("PUT", asked.address, f"/{fid}?cm=true", body=manifest).status == 201
+    refused = delete(asked.address, fid)
+    text = f"Delete chunks error: chunk delete {bad}: KeyHash is too short."
+    assert (refused.status, refused.json()) == (500, {"error": text})
+    assert get(asked.address, f"/{fid}?cm=false").body == manifest
