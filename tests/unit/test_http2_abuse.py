@@ -110,6 +110,21 @@ def test_lengths_are_digits(length: str) -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/a b"), ("GET", "/a HTTP/1.1"), ("GET", "/\x7f"), ("GET /", "/a"), ("G\u00e9T", "/a")]
+)
+def test_what_would_not_be_one_request_line_is_refused(method: str, path: str) -> None:
+    async def test() -> None:
+        client = Http2Client()
+        stream = client.request(method, path)
+        await client.settle()
+        assert client.resets == {stream: ErrorCodes.PROTOCOL_ERROR}
+        next_one = await client.ask("GET", "/a")
+        assert client.status(next_one) == 200
+
+    run(test)
+
+
 def test_bodies_have_the_announced_length() -> None:
     async def test() -> None:
         client = Http2Client()

@@ -29,7 +29,7 @@ from volumed.http.http2_limits import EXTRA_WINDOW_BYTES, FrameLengths, new_h2
 from volumed.http.http2_stream import Http2Exchange, Http2Stream
 from volumed.http.message import Headers, Request
 from volumed.http.outgoing import Outgoing
-from volumed.http.protocol_rules import decide_early, new_request, refusal_response
+from volumed.http.protocol_rules import could_be_a_line, decide_early, new_request, refusal_response
 
 __all__ = ["Http2Connection"]
 
@@ -170,7 +170,7 @@ class Http2Connection(asyncio.Protocol):
         request = _request_of(event.headers or [], self._peer_ip)
         stream = Http2Stream(self, stream_id, self._clock())
         body = self._new_body(request, stream, ended=event.stream_ended is not None)
-        if body is None:
+        if body is None or not could_be_a_line(request.method.encode("latin-1"), request.raw_target):
             self._write_reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
         exchange = Http2Exchange(stream, request, body, public=False, server=self._host.server_name)
@@ -357,7 +357,7 @@ class Http2Connection(asyncio.Protocol):
             if stalled and now - stream.active_at >= timeout_s:
                 self._reset(stream, ErrorCodes.CANCEL)
         if self._outgoing.idle_s(now) >= timeout_s:
-            if self._outgoing.unsent:
+            if self._outgoing.holds_any:
                 self.abort()
             elif not self._streams:
                 self._say_goodbye()

@@ -14,6 +14,7 @@ __all__ = [
     "BAD_REQUEST",
     "TOO_LARGE",
     "clean_line",
+    "could_be_a_line",
     "decide_early",
     "encode_refusal",
     "is_usual_line",
@@ -33,6 +34,7 @@ _BODIES = {_UNKNOWN_ENCODING: b"Unsupported transfer encoding"}
 _ERROR_HEADERS = b"\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.0-9A-Z^_`a-z|~]+")
+_BLANK = re.compile(rb"[\x00-\x20\x7f]")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _USUAL_STARTS = frozenset({b"GET ", b"PUT ", b"POST", b"HEAD", b"DELE"})
 _PARSER_METHODS = frozenset(
@@ -56,6 +58,12 @@ def clean_line(line: bytes) -> tuple[bytes, str | None]:
     if _TOKEN.fullmatch(method) and method not in _PARSER_METHODS:
         method, replaced = b"PATCH", method.decode()
     return method + b" " + _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], target), replaced
+
+
+def could_be_a_line(method: bytes, target: bytes) -> bool:
+    """Whether method and target, which came on their own, would make one request line and no more: targets are passed
+    on to other servers."""
+    return _TOKEN.fullmatch(method) is not None and _BLANK.search(target) is None
 
 
 def new_request(
