@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Volumed
+from tests.https_kit import Authority, HttpsVolumed, secure_request
 from tests.processes import wait_until
 from tests.slow_clients import Client, connect
 from tests.web import assign, get, upload
@@ -35,6 +37,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Volumed]:
 
 @pytest.fixture
 def table(node: Volumed) -> Iterator[NodeTable]:
+    with table_of(node) as found:
+        yield found
+
+
+@contextmanager
+def table_of(node: Volumed) -> Iterator[NodeTable]:
+    """The node's table, which its processes map."""
     maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in node.pids())
     found = NodeTable(next(line.split()[-1] for line in maps.splitlines() if line.endswith("/node.table")))
     yield found
@@ -153,3 +162,19 @@ def test_a_waiting_client_that_leaves_waits_no_more(node: Volumed, table: NodeTa
             for client in waiting:
                 client.close()
             await_waiters(table, 0)
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    flags = ["-fronts=2", "-concurrentDownloadLimitMB=1", "-inflightDownloadDataTimeout=100s", "-idleTimeout=120"]
+    with HttpsVolumed(tmp_path / "n", authority.toml(), master=None, flags=flags) as node, table_of(node) as table:
+        fid = json.loads(secure_request(authority, "GET", node.address, "/dir/assign").body)["fid"]
+        assert secure_request(authority, "PUT", node.address, f"/{fid}", body=LARGE * 2).status == 201
+        with authority.connect(node) as busy, authority.connect(node) as waiter:
+            busy.sendall(f"GET /{fid} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            wait_until(lambda: table.download_bytes() > len(LARGE), timeout_s=LIMIT_S, what="the download is in flight")
+            waiter.sendall(b"HEAD /4000000,0101020304 HTTP/1.1\r\nHost: test\r\n\r\n")
+            await_waiters(table, 1)
+            busy.close()
+            assert waiter.recv(100).startswith(b"HTTP/1.1 404 ")
+        await_nothing_in_flight(table)

@@ -374,7 +374,7 @@ class Connection(asyncio.Protocol):
         timeout_s = self._host.idle_timeout_s
         if timeout_s <= 0 or idle_s < timeout_s:
             return
-        if self._outgoing.unsent:
+        if self._outgoing.holds_any:
             self.abort()
         elif not self._queue and self._reader.line:
             # COMPAT: half a request line is read as if it were whole.

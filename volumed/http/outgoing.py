@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -14,7 +15,7 @@ __all__ = ["Outgoing"]
 _HIGH_BYTES = 256 << 10
 _LOW_BYTES = 64 << 10
 _SEE_OFF_S = 0.05
-"""Between two looks whether the client's host has everything."""
+"""Between two looks at what the kernel has of a TLS connection."""
 
 
 class Outgoing:
@@ -70,11 +71,13 @@ class Outgoing:
     def when_sent(self, done: Callable[[], None]) -> None:
         """Call ``done`` when all that was written until now is with the kernel, or the client is gone; perhaps at
         once. Until then the connection counts as full."""
-        if self.lost or not self._transport.get_write_buffer_size():
+        if not self.lost and self.unsent:
+            self._on_sent.append(done)
+            self._transport.set_write_buffer_limits(0, 0)
+        elif self.holds_any:
+            asyncio.get_running_loop().call_later(_SEE_OFF_S, self.when_sent, done)
+        else:
             done()
-            return
-        self._on_sent.append(done)
-        self._transport.set_write_buffer_limits(0, 0)
 
     def close(self) -> None:
         """Close the connection when everything was sent."""
@@ -112,23 +115,23 @@ class Outgoing:
         self._wake()
         if self._on_sent:
             self._transport.set_write_buffer_limits(_HIGH_BYTES, _LOW_BYTES)
-            self._call_sent()
+            self._recall_sent()
 
     def lose(self) -> None:
         """The connection is gone, with all that was not sent."""
         self.lost = True
         self._wake()
-        self._call_sent()
+        self._recall_sent()
 
     def _wake(self) -> None:
         self.is_full = False
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _call_sent(self) -> None:
+    def _recall_sent(self) -> None:
         waiting, self._on_sent = self._on_sent, []
         for done in waiting:
-            done()
+            self.when_sent(done)
 
     # Time
 
@@ -143,8 +146,24 @@ class Outgoing:
 
     @property
     def unsent(self) -> int:
-        """Bytes that are not with the kernel yet."""
+        """Bytes that are not with the kernel yet; over TLS those that are not encrypted yet."""
         return self._transport.get_write_buffer_size()
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether anything that was written is not with the kernel yet. The layer below TLS has a buffer that cannot be
+        asked; it is empty, or about to be, when the kernel takes more."""
+        if self.lost:
+            return False
+        if self.unsent or self._tls_socket is None:
+            return self.unsent > 0
+        return not _takes_more(self._tls_socket)
+
+
+def _takes_more(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _kernel_holds(connection: socket.socket) -> int:
