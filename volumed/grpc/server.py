@@ -1,39 +1,31 @@
-"""The gRPC server: channel options, method table, error mapping (docs/spec/grpc.md 1.1, 7.1, rules P9, P16)."""
+"""The gRPC server: channel options and method table (docs/spec/grpc.md 1.1, 7.1, rules P9, P16)."""
 
 from __future__ import annotations
 
-import logging
-import uuid
-from collections.abc import Callable
-from concurrent import futures
 from functools import partial
-from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf import message_factory
-from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection
 
-from volumed.errors import VolumedError
 from volumed.grpc import texts
 from volumed.grpc.admin_gate import AdminGate
+from volumed.grpc.handlers import Behaviour, Handler, method_handler, refusal
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import PROFILES
 from volumed.grpc.servicers.deletes import DeletesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
 from volumed.grpc.servicers.marks import MarksServicer
 from volumed.grpc.servicers.status import StatusServicer
+from volumed.grpc.streams import CALLS_MAX, CallThreads
 from volumed.security.access import AccessView
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["SERVICE", "create_server", "served_methods"]
 
-_log = logging.getLogger(__name__)
-
 _SERVICE_DESCRIPTOR = pb.DESCRIPTOR.services_by_name["VolumeServer"]
 SERVICE: str = _SERVICE_DESCRIPTOR.full_name
 
-_THREADS = 32
+_UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 _MESSAGE_BYTES_MAX = 1 << 30
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
@@ -49,9 +41,6 @@ _OPTIONS = (
     # The supervisor holds the port with a bound, never listening socket; that is what makes a second node fail.
     ("grpc.so_reuseport", 1),
 )
-
-Behaviour = Callable[[Any], Message]
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
@@ -82,65 +71,26 @@ class _VolumeServerHandler(grpc.GenericRpcHandler):
     """Routes a call by its path; speaks the reference's texts for what does not exist."""
 
     def __init__(self, behaviours: dict[str, Behaviour], gate: AdminGate) -> None:
-        self._handlers = {name: _unary_handler(name, behaviour, gate) for name, behaviour in behaviours.items()}
+        self._handlers: dict[str, Handler] = {}
         for method in _SERVICE_DESCRIPTOR.methods:
-            refusal = _refusal(texts.not_implemented(method.name), partial(gate.check, method.name))
-            self._handlers.setdefault(method.name, refusal)
+            behaviour = behaviours.get(method.name)
+            if behaviour is None:
+                check = partial(gate.check, method.name)
+                handler = refusal(_UNIMPLEMENTED, texts.not_implemented(method.name), check)
+            else:
+                handler = method_handler(method, behaviour, gate)
+            self._handlers[method.name] = handler
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         service, _, method = handler_call_details.method.lstrip("/").rpartition("/")
         if service != SERVICE:
-            return _refusal(texts.unknown_service(service))
-        return self._handlers.get(method) or _refusal(texts.unknown_method(method, service))
-
-
-def _unary_handler(name: str, behaviour: Behaviour, gate: AdminGate) -> _Handler:
-    method = _SERVICE_DESCRIPTOR.methods_by_name[name]
-    request_class = message_factory.GetMessageClass(method.input_type)
-
-    def handle(request: Message, context: grpc.ServicerContext) -> Message:
-        request_id = dict(context.invocation_metadata()).get("x-amz-request-id") or str(uuid.uuid4())
-        context.set_trailing_metadata((("x-amz-request-id", request_id),))
-        gate.check(name, context)
-        try:
-            return behaviour(request)
-        except VolumedError as error:
-            _log.info("request=%s %s failed: %s", request_id, name, error.text)
-            code, text = _status(error.code), error.text
-        except Exception as error:
-            _log.exception("request=%s %s failed", request_id, name)
-            code, text = grpc.StatusCode.UNKNOWN, str(error)
-        context.abort(code, text)
-        raise AssertionError("abort always raises")
-
-    return grpc.unary_unary_rpc_method_handler(
-        handle,
-        request_deserializer=request_class.FromString,
-        response_serializer=lambda message: message.SerializeToString(),
-    )
-
-
-def _refusal(text: str, check: Callable[[grpc.ServicerContext], None] | None = None) -> _Handler:
-    """A handler of any arity that ends with UNIMPLEMENTED and the text, unless ``check`` ends it before."""
-
-    def refuse(_requests: object, context: grpc.ServicerContext) -> None:
-        if check is not None:
-            check(context)
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-_STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
-
-
-def _status(code: int) -> grpc.StatusCode:
-    return _STATUS_BY_NUMBER[int(code)]
+            return refusal(_UNIMPLEMENTED, texts.unknown_service(service))
+        return self._handlers.get(method) or refusal(_UNIMPLEMENTED, texts.unknown_method(method, service))
 
 
 def create_server(node: GrpcNode, access: AccessView) -> grpc.Server:
     """A server with the service and reflection, not bound to a port yet."""
-    server = grpc.server(futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"), options=_OPTIONS)
+    server = grpc.server(CallThreads(), options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
     reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
     server.add_generic_rpc_handlers((_VolumeServerHandler(served_methods(node), AdminGate(access)),))
     return server

@@ -1,0 +1,71 @@
+"""Calls that last: streams, and calls that wait for other servers (docs/spec/grpc.md 7.1, rule P14).
+
+The library keeps a thread busy as long as a call lasts. With a pool, a few endless streams, or a few calls that wait
+for a disk that hangs, would keep everybody else waiting; so each call has a thread of its own, that ends with it.
+
+A handler of a stream is a generator. It is advanced only when the client has taken what came before (back-pressure is
+the library's), and closed when the client is gone, so its ``finally`` is the place to clean up. While it waits for
+something else it must watch its `Call`::
+
+    def volume_tail_sender(self, request, call):
+        while not call.ended:
+            yield ...
+            call.wait(2.0)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+import grpc
+
+__all__ = ["CALLS_MAX", "Call", "CallThreads"]
+
+CALLS_MAX = 2048
+"""Calls at once, from all clients; more are refused with RESOURCE_EXHAUSTED."""
+
+
+class Call:
+    """What a handler may know of its call: whether anybody still waits for the answer."""
+
+    def __init__(self, context: grpc.ServicerContext) -> None:
+        self._context = context
+        self._ended = threading.Event()
+        self.when_ended(self._ended.set)
+
+    @property
+    def ended(self) -> bool:
+        """The client has cancelled, or its connection or the server is gone."""
+        return self._ended.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but no longer than the call lasts; whether it has ended."""
+        return self._ended.wait(seconds)
+
+    def when_ended(self, action: Callable[[], Any]) -> None:
+        """Do ``action``, which must not block, when the call ends, however it ends; at once if it has ended."""
+        if not self._context.add_callback(action):
+            action()
+
+
+class CallThreads(futures.ThreadPoolExecutor):
+    """The "pool" of a `grpc.server`: a thread per call. One that hangs does not keep the process from ending."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        """Run ``work`` on a new thread."""
+        future: futures.Future[Any] = futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, name="grpc-call", daemon=True).start()
+        return future
