@@ -114,7 +114,7 @@ class TestRefresh:
         tls = server_tls(settings(own))
         assert tls is not None
         first = tls.current
-        tls.refresh()
+        assert tls.refresh()
         assert tls.current is first
         own.issue(own.cert, own.key)
         tls.refresh()
@@ -122,9 +122,9 @@ class TestRefresh:
         assert second is not first
         with caplog.at_level(logging.ERROR):
             own.key.write_text("nonsense")
-            tls.refresh()
+            assert not tls.refresh()
             own.key.unlink()
-            tls.refresh()
+            assert not tls.refresh()
         assert tls.current is second
         assert len(caplog.records) == 2
         own.issue(own.cert, own.key)

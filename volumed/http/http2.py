@@ -15,11 +15,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import struct
 
 from h2 import events
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, StreamClosedError
-from hyperframe.frame import GoAwayFrame
 
 from volumed.http.answering import answer_exchange
 from volumed.http.body import NO_BODY, IncomingBody
@@ -41,6 +41,10 @@ _TRIFLES_MAX = 1_000
 """Frames between two sweeps, about a second, that cost the client next to nothing."""
 _ACKS_BYTES_MAX = 1 << 20
 """Unsent bytes beyond what answers may write: acknowledgements to a client that does not read."""
+
+_GOODBYE_HEAD = bytes.fromhex("000008 07 00 00000000")
+"""Length, type, flags and stream of a GOAWAY frame."""
+_GOODBYE = struct.Struct(">9sII")
 
 _TRIFLES = (
     events.PingReceived,
@@ -336,7 +340,7 @@ class Http2Connection(asyncio.Protocol):
         if not self._closing:
             self._closing = True
             self._flush()
-            self._outgoing.write(GoAwayFrame(0, last_stream_id=self._last_id).serialize())
+            self._outgoing.write(_GOODBYE.pack(_GOODBYE_HEAD, self._last_id, ErrorCodes.NO_ERROR))
         self._close_when_done()
 
     def abort(self) -> None:

@@ -22,6 +22,7 @@ __all__ = ["TlsContext", "check_tls", "client_tls", "follow_files", "refresh_int
 _log = logging.getLogger(__name__)
 
 _REFRESH_S = 5 * 3600.0
+_RETRY_S = 60.0
 _REFRESH_VARIABLE = "WEED_TLS_CERT_REFRESH_INTERVAL"
 _NO_PASSWORD = "a password is needed"
 
@@ -38,19 +39,20 @@ class TlsContext:
         self._stamps = self._look()
         self.current = build()
 
-    def refresh(self) -> None:
-        """Read the files again if they have changed. Blocks on them. What is of no use is logged, and tried again the
-        next time."""
+    def refresh(self) -> bool:
+        """Read the files again if they have changed. Blocks on them. False: what they have become is of no use; that is
+        logged and changes nothing."""
         try:
             stamps = self._look()
             if stamps == self._stamps:
-                return
+                return True
             self.current = self._build()
         except ConfigError as error:
             _log.error("certificates stay as they are: %s", error)
-        else:
-            self._stamps = stamps
-            _log.info("read again: %s", ", ".join(self._files))
+            return False
+        self._stamps = stamps
+        _log.info("read again: %s", ", ".join(self._files))
+        return True
 
     def _look(self) -> list[Stamp]:
         try:
@@ -124,10 +126,12 @@ def refresh_interval_s(environ: Mapping[str, str]) -> float:
 
 async def follow_files(contexts: Sequence[TlsContext], interval_s: float) -> None:
     """Refresh for ever. The files may lie on a slow disk, so a thread reads them."""
+    pause_s = interval_s
     while True:
-        await asyncio.sleep(interval_s)
-        for context in contexts:
-            await asyncio.to_thread(context.refresh)
+        await asyncio.sleep(pause_s)
+        useful = [await asyncio.to_thread(context.refresh) for context in contexts]
+        # Certificate and key may just have been caught between two writes.
+        pause_s = interval_s if all(useful) else min(interval_s, _RETRY_S)
 
 
 def _require_pair(section: str, cert: str, key: str) -> None:
