@@ -23,6 +23,12 @@ QUIET_S = 0.3
 UNKNOWN = "4000000,0101020304"
 keys = itertools.count(0x100)
 
+UPLOAD_TEXT = b"reject because inflight upload data 2097152 \\u003e 1048576, and wait timeout"
+UPLOADS_REFUSED = [
+    (429, form % UPLOAD_TEXT, "application/json")
+    for form in (b'{"error":"%b"}', b'{\n  "error": "%b"\n}', b'{"error":"%b"}', b'{"error":"%b"}')
+]
+
 FLAGS = [
     "-concurrentUploadLimitMB=1", "-concurrentDownloadLimitMB=1",
     f"-inflightUploadDataTimeout={PATIENCE_S}s", f"-inflightDownloadDataTimeout={PATIENCE_S}s",
@@ -104,31 +110,21 @@ def texts(clients: list[Client]) -> list[tuple[int, bytes, str | None]]:
     return [(answer.status, answer.body, answer.headers["Content-Type"]) for answer in answers]
 
 
-class TestRefusals:
-    """Of all servers at once, since each takes its time."""
-
-    def test_uploads(self, subjects: dict[str, Subject]) -> None:
-        text = b"reject because inflight upload data 2097152 \\u003e 1048576, and wait timeout"
-        plain, pretty = b'{"error":"%b"}' % text, b'{\n  "error": "%b"\n}' % text
-        with ExitStack() as stack:
-            asked = [ask_for_uploads(stack, subject) for subject in subjects.values()]
-            assert not any(client.hears(QUIET_S / 4) for clients in asked for client in clients)
-            expected = [(429, body, "application/json") for body in (plain, pretty, plain, plain)]
-            for name, clients in zip(subjects, asked, strict=True):
-                assert texts(clients) == expected, name
-
-    def test_downloads(self, subjects: dict[str, Subject]) -> None:
-        with ExitStack() as stack:
-            asked = [ask_for_downloads(stack, subject) for subject in subjects.values()]
-            assert not any(client.hears(QUIET_S / 4) for clients in asked for client in clients)
-            for subject, clients in zip(subjects.values(), asked, strict=True):
-                # Beside its data a needle holds its name, here the file id, and 12 bytes.
-                size = len(LARGE) + len(subject.large) + 12
-                tail = f"because inflight download data {size} \\u003e 1048576, and wait timeout"
-                plain = f'{{"error":"request /{subject.small} {tail}"}}'.encode()
-                pretty = f'{{\n  "error": "request /{UNKNOWN} x {tail}"\n}}'.encode()
-                expected = [(429, body, "application/json") for body in (plain, b"", pretty, plain, plain)]
-                assert texts(clients) == expected, subject.name
+def test_what_finds_no_room_is_refused_in_the_end(subjects: dict[str, Subject]) -> None:
+    """By all servers, in both directions, at once, since each takes its time."""
+    with ExitStack() as stack:
+        uploads = [ask_for_uploads(stack, subject) for subject in subjects.values()]
+        downloads = [ask_for_downloads(stack, subject) for subject in subjects.values()]
+        assert not any(client.hears(QUIET_S / 8) for clients in (*uploads, *downloads) for client in clients)
+        for subject, up, down in zip(subjects.values(), uploads, downloads, strict=True):
+            assert texts(up) == UPLOADS_REFUSED, subject.name
+            # Beside its data a needle holds its name, here the file id, and 12 bytes.
+            size = len(LARGE) + len(subject.large) + 12
+            tail = f"because inflight download data {size} \\u003e 1048576, and wait timeout"
+            plain = f'{{"error":"request /{subject.small} {tail}"}}'.encode()
+            pretty = f'{{\n  "error": "request /{UNKNOWN} x {tail}"\n}}'.encode()
+            expected = [(429, body, "application/json") for body in (plain, b"", pretty, plain, plain)]
+            assert texts(down) == expected, subject.name
 
 
 def ask_for_uploads(stack: ExitStack, subject: Subject) -> list[Client]:

@@ -252,6 +252,20 @@ def test_defaults_of_the_node(tmp_path):
     assert [disk.volumes_max for disk in config.disks] == [8]
 
 
+@pytest.mark.parametrize(("mib", "block_kib"), [(-1, 128), (0, 128), (1, 128), (4, 512), (32, 4096), (33, 4096)])
+def test_a_read_buffer_is_read_in_eighths_within_bounds(mib: int, block_kib: int, tmp_path: Path) -> None:
+    assert build(tmp_path, f"-readBufferSizeMB={mib}").read_block_bytes == block_kib << 10
+
+
+def test_limits_of_bytes_in_flight(tmp_path: Path) -> None:
+    assert (build(tmp_path).upload_limit_bytes, build(tmp_path).download_limit_bytes) == (0, 0)
+    flags = ["-concurrentUploadLimitMB=3", "-concurrentDownloadLimitMB=-2"]
+    flags += ["-inflightUploadDataTimeout=1m30s", "-inflightDownloadDataTimeout=250ms"]
+    config = build(tmp_path, *flags)
+    assert (config.upload_limit_bytes, config.upload_wait_s) == (3 << 20, 90.0)
+    assert (config.download_limit_bytes, config.download_wait_s) == (0, 0.25)
+
+
 def test_one_value_counts_for_all_directories(tmp_path):
     config = build(tmp_path, "-dir=/a,~/b", "-max=3", "-disk=SSD", "-tags=Fast:x:fast, y", "-dir.idx=/i")
     assert [disk.directory for disk in config.disks] == ["/a", os.path.expanduser("~/b")]
