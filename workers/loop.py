@@ -133,6 +133,8 @@ class DiskLoop:
             except Exception as error:
                 outcome = functools.partial(failed, error)
             self.post(functools.partial(finish, outcome))
+            # An error knows this frame: with the frame knowing the error, files that neither needs would stay open.
+            del outcome
 
         (self._bulk if bulk else self._tasks).submit(job)
 
