@@ -1,7 +1,8 @@
 """The one table of differences that are meant: what differs, why, and the cases that show it.
 
 The first four columns are the table in docs/compatibility.md; a test compares the two. The cases are asserted exactly:
-a difference that changes or disappears is a failure like any other.
+a difference that changes or disappears is a failure like any other. Names are `topic: case`; those of `test_elsewhere`
+are `elsewhere, mode: case`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,16 @@ def not_sent(header: str, value: str) -> Differences:
 def worded(reference: str, ours: str) -> Differences:
     return {"body": (f'{{"error":"{reference}"}}'.encode(), f'{{"error":"{ours}"}}'.encode())}
 
+
+TWICE: Differences = {"X-Amz-Request-Id": ("VARIES | VARIES", "VARIES")}
+RELAYED = (
+    "plain", "extension", "slashes", "slashes and extension", "name", "escaped", "query", "repeated query", "bad query",
+    "collection", "range", "bad range", "range behind the end", "several ranges", "modified since", "gzipped",
+    "gzipped, another encoding", "empty", "large", "large, range", "deleted", "deleted, asked for", "unknown",
+    "another cookie", "head", "head, range", "head, gzipped", "head, large", "public", "public, head",
+    "without an encoding", "gzipped, without an encoding", "what was put", "not deleted",
+)  # fmt: skip
+"""Cases of `test_elsewhere` that end at the other server, and do so without more to say."""
 
 INTENDED = [
     Intended(
@@ -159,6 +170,37 @@ INTENDED = [
             "bodies: bad chunks, beyond 64 bits": worded("http chunk length too large", BAD_CHUNK),
             "bodies: bad chunks, too short": worded("malformed chunked encoding", BAD_CHUNK),
             "bodies: chunks cut in the end": worded("http: unexpected EOF reading trailer", "unexpected EOF"),
+        },
+    ),
+    Intended(
+        "Proxied reads (http 3.2)",
+        "request id and cross-origin headers twice; HEAD of nothing tells `Content-Length: 0`",
+        "once; tells none, as without a proxy",
+        "one answer, one id",
+        {
+            **{f"elsewhere, proxy: {name}": TWICE for name in RELAYED},
+            "elsewhere, proxy: origin": TWICE
+            | {
+                "Access-Control-Allow-Credentials": ("true | true", "true"),
+                "Access-Control-Allow-Origin": ("* | *", "*"),
+            },
+            "elsewhere, proxy: head, unknown": TWICE | {"Content-Length": ("0", None)},
+        },
+    ),
+    Intended(
+        "`proxied=true` and the volume is not here (http 3.2)",
+        "asks on",
+        "404",
+        "two servers ask each other for ever",
+        {
+            "elsewhere, proxy: proxied already": {"status": (OK, NOT_FOUND), "body": (b"needle", b"")},
+            "elsewhere, redirect: proxied already": {
+                "status": ("HTTP/1.1 301 Moved Permanently", NOT_FOUND),
+                "body": (
+                    b'<a href="http://ADDRESS/VOLUME,0001aaaaaaaa?proxied=true">Moved Permanently</a>.\n\n',
+                    b"",
+                ),
+            },
         },
     ),
     Intended(

@@ -53,7 +53,7 @@ def test_the_suite_is_large() -> None:
 
 
 def test_intended_differences_are_shown_by_cases_that_exist() -> None:
-    assert set(EXPECTED) <= set(CASES)
+    assert {name for name in EXPECTED if not name.startswith("elsewhere")} <= set(CASES)
     assert [row.where for row in INTENDED if not row.cases] == []
 
 

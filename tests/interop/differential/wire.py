@@ -18,6 +18,8 @@ __all__ = ["Answer", "Differences", "differences", "exchange"]
 TIMEOUT_S = 30
 NOW_S = 600
 SHOWN_BYTES_MAX = 1000
+REPEATED = " | "
+"""Between the values of a header that comes more than once."""
 
 VARYING_HEADERS = {
     "Date": re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"),
@@ -113,7 +115,7 @@ def _read(reader: BinaryIO, method: str) -> Answer:
     while line := reader.readline().decode("latin-1").rstrip("\r\n"):
         name, _, value = line.partition(":")
         value = value.strip()
-        headers[name] = f"{headers[name]} | {value}" if name in headers else value
+        headers[name] = f"{headers[name]}{REPEATED}{value}" if name in headers else value
     return Answer(status, headers, _read_body(reader, method, status, headers))
 
 
@@ -161,8 +163,9 @@ def _is_now(date: str) -> bool:
 
 
 def _normal_header(name: str, value: str) -> str:
-    if name in VARYING_HEADERS and VARYING_HEADERS[name].fullmatch(value):
-        return "VARIES"
-    for pattern, word in VARYING_TEXT:
-        value = pattern.sub(word, value.encode("latin-1")).decode("latin-1")
+    pattern = VARYING_HEADERS.get(name)
+    if pattern is not None:
+        return REPEATED.join("VARIES" if pattern.fullmatch(one) else one for one in value.split(REPEATED))
+    for varying, word in VARYING_TEXT:
+        value = varying.sub(word, value.encode("latin-1")).decode("latin-1")
     return value
