@@ -6,9 +6,9 @@ The reference is asked for what volumed has, volumed for what the reference has:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -25,6 +25,7 @@ from volumed.wire import volume_server_pb2_grpc
 
 pytestmark = pytest.mark.interop
 
+MODES = ("proxy", "redirect", "local")
 ON_REFERENCE, ON_OURS = 11, 12
 VOLUME = re.compile(rb"\b1[12](?=,|/)|(?<=volume )1[12]\b")
 GZIP = "Accept-Encoding: gzip"
@@ -97,23 +98,34 @@ def cases(volume: int) -> list[Case]:
     ]
 
 
-@pytest.fixture(scope="module", params=["proxy", "redirect", "local"])
-def answers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Answers, Answers]]:
-    """The read mode, and what the reference and volumed say to the same."""
-    home: Path = tmp_path_factory.mktemp(request.param)
+class Both(NamedTuple):
+    """What the two say to the same."""
+
+    reference: Answers
+    ours: Answers
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Both]:
+    """By read mode."""
+    home = tmp_path_factory.mktemp("elsewhere")
+    with ThreadPoolExecutor(len(MODES)) as pool:
+        return dict(zip(MODES, pool.map(lambda mode: run_cluster(home / mode, mode), MODES), strict=True))
+
+
+def run_cluster(home: Path, mode: str) -> Both:
+    for part in ("master", "reference", "ours"):
+        (home / part).mkdir(parents=True)
     publics = [free_port(), free_port()]
-    flags = [[f"-readMode={request.param}", f"-port.public={port}"] for port in publics]
+    flags = [[f"-readMode={mode}", f"-port.public={port}"] for port in publics]
     with (
-        Master(home / "m") as master,
-        WeedVolume(home / "w", master=master, flags=flags[0]) as reference,
-        Volumed(home / "v", master=master, flags=flags[1]) as ours,
+        Master(home / "master") as master,
+        WeedVolume(home / "reference", master=master, flags=flags[0]) as reference,
+        Volumed(home / "ours", master=master, flags=flags[1]) as ours,
     ):
         fill(master, reference, ON_REFERENCE)
         fill(master, ours, ON_OURS)
-        yield (
-            request.param,
+        return Both(
             ask(reference.address, f"{HOST}:{publics[0]}", ON_OURS),
             ask(ours.address, f"{HOST}:{publics[1]}", ON_REFERENCE),
         )
@@ -146,8 +158,9 @@ def in_any_volume(answer: Answer) -> Answer:
     return Answer(answer.status, headers, VOLUME.sub(b"VOLUME", answer.body))
 
 
-def test_the_answers_are_equal(answers: tuple[str, Answers, Answers]) -> None:
-    mode, reference, ours = answers
-    prefix = f"elsewhere, {mode}: "
-    found = {prefix + name: differs for name in reference if (differs := differences(reference[name], ours[name]))}
-    assert found == {name: differs for name, differs in EXPECTED.items() if name.startswith(prefix)}
+@pytest.mark.parametrize("mode", MODES)
+def test_the_answers_are_equal(mode: str, answers: dict[str, Both]) -> None:
+    both, prefix = answers[mode], f"elsewhere, {mode}: "
+    found = {prefix + name: differences(both.reference[name], both.ours[name]) for name in both.reference}
+    expected = {name: differs for name, differs in EXPECTED.items() if name.startswith(prefix)}
+    assert {name: differs for name, differs in found.items() if differs} == expected
