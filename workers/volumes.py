@@ -146,7 +146,7 @@ class VolumeHost:
             if operation.generation != volume.generation or not 0 < operation.length <= _NOW_BYTES_MAX:
                 return None
             return files.read_cached(volume.dat, operation.offset, operation.length)
-        offset, size = self._disk.site.map.lookup(operation.volume_id, operation.key) or (0, 0)
+        offset, size = self._disk.site.map.lookup(volume.map_id, operation.key) or (0, 0)
         length = record_length(size, volume.version)
         if not offset or size <= 0 or length > _NOW_BYTES_MAX or operation.flags & FLAG_META_ONLY:
             return None

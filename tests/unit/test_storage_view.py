@@ -286,10 +286,11 @@ def test_cached_reads_never_wait(tmp_path: Path) -> None:
 
 
 def test_records_and_payloads_keep_their_values() -> None:
-    record = VolumeRecord(7, 3, 110, 259, VolumeFlag.DISK_SPACE_LOW, 65535, 2**63, "/d/\udcff/1.dat", "bilder_ü")
+    low, path = VolumeFlag.DISK_SPACE_LOW, "/d/\udcff/1.dat"
+    record = VolumeRecord(7, 3, 110, 259, low, 65535, 2**63, path, "bilder_ü", 2**32 - 1)
     assert VolumeRecord.decode(record.encode()) == record
     progress = VolumeProgress(
-        1, 2, 3, 34, b"r" * 16, max_key=2**64 - 1, tail_size=-1, tail_offset=8, last_append_at_ns=2**62
+        1, 2, 3, 34, b"r" * 16, max_key=2**64 - 1, tail_size=-1, tail_offset=8, last_append_at_ns=2**62, map_id=9
     )
     assert VolumeProgress.decode(progress.encode(), 16) == progress
     assert tuple(unpack_payload(pack_payload(3, 2**32 - 1, 2**43, 17, b"xyz"))) == (3, 2**32 - 1, 2**43, 17, b"xyz")

@@ -134,7 +134,7 @@ class BatchAppend:
         volume.progress.idx_bytes += len(rows)
         volume.progress.last_row = self._rows[-1]
         for key, entry in self._overlay.items():
-            self._txn.put(volume.volume_id, key, entry.offset, entry.size)
+            self._txn.put(volume.map_id, key, entry.offset, entry.size)
         self._txn.put_progress(volume.volume_id, volume.progress)
 
     def failed(
@@ -240,7 +240,7 @@ class BatchAppend:
     def _entry(self, key: int) -> _Entry | None:
         entry = self._overlay.get(key)
         if entry is None:
-            stored = self._txn.get(self._volume.volume_id, key)
+            stored = self._txn.get(self._volume.map_id, key)
             self._before[key] = stored
             entry = None if stored is None else _Entry(*stored, None)
         return entry

@@ -349,6 +349,7 @@ class Disk:
             if volume_id not in self._volumes:
                 with self.site.map.begin() as txn:
                     txn.drop_volume(volume_id)
+        self.site.map.drop_unused()
 
     def _load_new(self, *, after_kill: bool) -> list[VolumeStatistics]:
         recover_compactions(self.site, set(self._volumes))

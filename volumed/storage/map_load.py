@@ -68,38 +68,35 @@ def catch_up_map(site: DiskSite, volume_id: int, dat: File, idx: File, superbloc
     with site.map.begin() as txn:
         if known is not None and plan is MapPlan.REPLAY:
             progress = known
-            _replay(site, txn, volume_id, idx, superblock, progress)
+            _replay(site, txn, idx, superblock, progress)
         else:
             progress = fresh
-            _rebuild(site, txn, volume_id, idx, superblock, progress)
+            txn.drop_volume(volume_id)
+            _rebuild(site, txn, idx, superblock, progress)
         txn.put_progress(volume_id, progress)
     return progress
 
 
-def _replay(
-    site: DiskSite, txn: MapTransaction, volume_id: int, idx: File, superblock: SuperBlock, progress: VolumeProgress
-) -> None:
+def _replay(site: DiskSite, txn: MapTransaction, idx: File, superblock: SuperBlock, progress: VolumeProgress) -> None:
     content = site.files.read_at(idx, progress.idx_bytes, site.files.size(idx) - progress.idx_bytes)
     for key, offset, size in iter_rows(content, site.offset_width):
-        entry = apply_row(key, offset, size, txn.get(volume_id, key), superblock.version, progress)
+        entry = apply_row(key, offset, size, txn.get(progress.map_id, key), superblock.version, progress)
         if entry is not None:
-            txn.put(volume_id, key, *entry)
+            txn.put(progress.map_id, key, *entry)
     progress.idx_bytes += len(content)
     progress.last_row = content[-site.row_length :]
     # The rows may have put something newer than the clock: let it be determined again.
     progress.ttl_clock_s = 0
 
 
-def _rebuild(
-    site: DiskSite, txn: MapTransaction, volume_id: int, idx: File, superblock: SuperBlock, progress: VolumeProgress
-) -> None:
+def _rebuild(site: DiskSite, txn: MapTransaction, idx: File, superblock: SuperBlock, progress: VolumeProgress) -> None:
+    progress.map_id = txn.next_generation()
     if not progress.idx_bytes:
-        txn.drop_volume(volume_id)
         return
     content = site.files.read_at(idx, 0, progress.idx_bytes)
     rows = decode_rows(content, site.offset_width)
     progress.last_row = content[-site.row_length :]
-    txn.rebuild(volume_id, *scan_rows(*rows, superblock.version, progress))
+    txn.put_entries(progress.map_id, *scan_rows(*rows, superblock.version, progress))
 
 
 def newest_put_time(site: DiskSite, dat: File, idx: File, version: int) -> int:

@@ -33,11 +33,12 @@ class MapReader:
             self._env.close()
             raise
 
-    def find(self, volume_id: int, key: int) -> tuple[bytes | None, bytes | None]:
-        """(raw volume record, raw needle entry) of one moment; None for what is not there."""
+    def find(self, volume_id: int, map_id: int, key: int) -> tuple[bytes | None, bytes | None]:
+        """(raw volume record, raw needle entry) of one moment; None for what is not there. The entry means nothing
+        unless ``map_id`` is that of the record."""
         # PERF: the transaction object is the cost of a look-up; LMDB renews a spare one behind it.
         txn = self._env.begin(self._needles)
-        entry = txn.get(ENTRY_KEY.pack(volume_id, key))
+        entry = txn.get(ENTRY_KEY.pack(map_id, key))
         record = txn.get(VOLUME_KEY.pack(volume_id), None, self._volumes)
         txn.abort()
         return record, entry

@@ -23,10 +23,10 @@ __all__ = [
     "VolumeRecord",
 ]
 
-MAP_FORMAT = 1
+MAP_FORMAT = 2
 
 ENTRY_KEY = Struct(">IQ")
-"""Key of a needle entry: volume id, needle id."""
+"""Key of a needle entry: map id of the volume, needle id."""
 
 ENTRY = Struct(">Qi")
 """Value of a needle entry: offset of the last put in bytes, size S; negative = deleted (storage.md 4.2)."""
@@ -34,8 +34,8 @@ ENTRY = Struct(">Qi")
 VOLUME_KEY = Struct(">I")
 """Key of a volume or progress record."""
 
-_RECORD = Struct("<IBBHHQIHH")
-_PROGRESS = Struct("<QHQQ17sQQQQQQQQiQQ")
+_RECORD = Struct("<IBBHHQIIHH")
+_PROGRESS = Struct("<QHQQ17sQQQQQQQQiQQI")
 
 
 class VolumeFlag(enum.IntFlag):
@@ -74,6 +74,8 @@ class VolumeRecord:
     dat_inode: int
     dat_path: str
     collection: str
+    map_id: int = 0
+    """First part of the keys of the volume's entries; a vacuum changes it."""
 
     @property
     def read_only(self) -> bool:
@@ -93,6 +95,7 @@ class VolumeRecord:
             self.compaction_revision,
             self.dat_inode,
             self.ttl,
+            self.map_id,
             len(path),
             len(collection),
         )
@@ -101,7 +104,7 @@ class VolumeRecord:
     @classmethod
     def decode(cls, raw: bytes) -> VolumeRecord:
         """The inverse of `encode`."""
-        generation, version, placement, flags, revision, inode, ttl, path_length, _ = _RECORD.unpack_from(raw)
+        generation, version, placement, flags, revision, inode, ttl, map_id, path_length, _ = _RECORD.unpack_from(raw)
         path_end = _RECORD.size + path_length
         return cls(
             generation,
@@ -113,6 +116,7 @@ class VolumeRecord:
             inode,
             raw[_RECORD.size : path_end].decode("utf-8", "surrogateescape"),
             raw[path_end:].decode(),
+            map_id,
         )
 
 
@@ -168,6 +172,8 @@ class VolumeProgress:
     last_append_at_ns: int = 0
     ttl_clock_s: int = 0
     """The volume's TTL clock in seconds since 1970 (storage.md 5.9)."""
+    map_id: int = 0
+    """Under which the entries are."""
 
     def encode(self) -> bytes:
         """Fixed-length binary form."""
@@ -189,7 +195,13 @@ class VolumeProgress:
             self.tail_size,
             self.last_append_at_ns,
             self.ttl_clock_s,
+            self.map_id,
         )
+
+    @staticmethod
+    def map_id_of(raw: bytes) -> int:
+        """Only the map id of a binary form."""
+        return int(_PROGRESS.unpack(raw)[-1])
 
     @classmethod
     def decode(cls, raw: bytes, row_length: int) -> VolumeProgress:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import struct
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ _STAMP = "stamp.json"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _GENERATION_KEY = b"generation"
 _GENERATION = struct.Struct("<I")
-_REBUILD_CHUNK = 1 << 16
+_CHUNK = 1 << 16
+_MAP_ID_MAX = (1 << 32) - 1
 _SPARE_READ_TRANSACTIONS = 8
 
 
@@ -80,10 +82,10 @@ class NeedleMap:
         """Start the one write transaction."""
         return MapTransaction(self._env.begin(write=True), self._needles, self._volumes, self._progress)
 
-    def lookup(self, volume_id: int, key: int) -> tuple[int, int] | None:
+    def lookup(self, map_id: int, key: int) -> tuple[int, int] | None:
         """(offset, S) of a needle as committed; None when unknown. Any thread."""
         txn = self._env.begin(self._needles)
-        raw = txn.get(ENTRY_KEY.pack(volume_id, key))
+        raw = txn.get(ENTRY_KEY.pack(map_id, key))
         txn.abort()
         return None if raw is None else ENTRY.unpack(raw)
 
@@ -104,6 +106,14 @@ class NeedleMap:
         with self._env.begin(self._progress) as txn:
             keys = [key for key in txn.cursor().iternext(values=False) if len(key) == VOLUME_KEY.size]
         return [VOLUME_KEY.unpack(key)[0] for key in keys]
+
+    def drop_unused(self) -> None:
+        """Remove entries that belong to no volume: a vacuum was interrupted, or its old entries were not all gone."""
+        with self._env.begin(self._progress) as txn:
+            used = {VolumeProgress.map_id_of(raw) for key, raw in txn.cursor() if len(key) == VOLUME_KEY.size}
+        with self.begin() as changes:
+            for map_id in changes.map_ids() - used:
+                changes.drop_entries(map_id)
 
     def reader_check(self) -> int:
         """Free the slots of readers that died; how many there were."""
@@ -194,18 +204,18 @@ class MapTransaction:
         """Forget the changes."""
         self._txn.abort()
 
-    def get(self, volume_id: int, key: int) -> tuple[int, int] | None:
+    def get(self, map_id: int, key: int) -> tuple[int, int] | None:
         """(offset, S) of a needle, changes of this transaction included; None when unknown."""
-        raw = self._txn.get(ENTRY_KEY.pack(volume_id, key), None, self._needles)
+        raw = self._txn.get(ENTRY_KEY.pack(map_id, key), None, self._needles)
         return None if raw is None else ENTRY.unpack(raw)
 
-    def put(self, volume_id: int, key: int, offset: int, size: int) -> None:
+    def put(self, map_id: int, key: int, offset: int, size: int) -> None:
         """Set a needle's entry."""
-        self._txn.put(ENTRY_KEY.pack(volume_id, key), ENTRY.pack(offset, size), db=self._needles)
+        self._txn.put(ENTRY_KEY.pack(map_id, key), ENTRY.pack(offset, size), db=self._needles)
 
-    def remove(self, volume_id: int, key: int) -> None:
+    def remove(self, map_id: int, key: int) -> None:
         """Forget a needle."""
-        self._txn.delete(ENTRY_KEY.pack(volume_id, key), db=self._needles)
+        self._txn.delete(ENTRY_KEY.pack(map_id, key), db=self._needles)
 
     def put_progress(self, volume_id: int, progress: VolumeProgress) -> None:
         """Set what the entries of a volume stand for."""
@@ -224,8 +234,8 @@ class MapTransaction:
         self._txn.drop(self._volumes, delete=False)
 
     def next_generation(self) -> int:
-        """A generation that no volume of this disk had before; never 0. A new map starts at a random number, so
-        that a reader's memory of a map that was thrown away fits nothing."""
+        """A number that neither a generation nor a map id of this disk had before; never 0. A new map starts at a
+        random one, so that a reader's memory of a map that was thrown away fits nothing."""
         raw = self._txn.get(_GENERATION_KEY, None, self._progress)
         last = _GENERATION.unpack(raw)[0] if raw else secrets.randbits(31)
         generation = (last + 1) & 0xFFFFFFFF or 1
@@ -234,38 +244,61 @@ class MapTransaction:
 
     def drop_volume(self, volume_id: int) -> None:
         """Remove everything about a volume."""
-        self._txn.delete(VOLUME_KEY.pack(volume_id), db=self._volumes)
-        self._txn.delete(VOLUME_KEY.pack(volume_id), db=self._progress)
-        prefix = VOLUME_KEY.pack(volume_id)
-        cursor = self._txn.cursor(self._needles)
-        found = cursor.set_range(prefix)
-        while found and bytes(cursor.key()).startswith(prefix):
-            found = cursor.delete()
+        key = VOLUME_KEY.pack(volume_id)
+        self._txn.delete(key, db=self._volumes)
+        raw = self._txn.pop(key, db=self._progress)
+        if raw is not None:
+            self.drop_entries(VolumeProgress.map_id_of(bytes(raw)))
 
-    def rebuild(
+    def put_entries(
         self,
-        volume_id: int,
+        map_id: int,
         keys: NDArray[np.uint64],
         offsets: NDArray[np.int64],
         sizes: NDArray[np.int32],
     ) -> None:
-        """Replace all entries of a volume; ``keys`` are unique and ascending."""
-        self.drop_volume(volume_id)
+        """Set many entries; ``keys`` are unique and ascending."""
+        if not len(keys):
+            return
         cursor = self._txn.cursor(self._needles)
-        append = not cursor.last() or bytes(cursor.key()) < VOLUME_KEY.pack(volume_id)
-        for first in range(0, len(keys), _REBUILD_CHUNK):
-            chunk = slice(first, first + _REBUILD_CHUNK)
-            cursor.putmulti(_items(volume_id, keys[chunk], offsets[chunk], sizes[chunk]), append=append)
+        # PERF: what goes behind the last entry needs no search.
+        append = not cursor.last() or bytes(cursor.key()) < ENTRY_KEY.pack(map_id, int(keys[0]))
+        for first in range(0, len(keys), _CHUNK):
+            chunk = slice(first, first + _CHUNK)
+            cursor.putmulti(_items(map_id, keys[chunk], offsets[chunk], sizes[chunk]), append=append)
+
+    def drop_entries(self, map_id: int, limit: int = sys.maxsize) -> bool:
+        """Remove entries of a map id, at most ``limit``; whether any are left."""
+        prefix = VOLUME_KEY.pack(map_id)
+        cursor = self._txn.cursor(self._needles)
+        found = cursor.set_range(prefix)
+        while found and bytes(cursor.key()).startswith(prefix):
+            if not limit:
+                return True
+            found = cursor.delete()
+            limit -= 1
+        return False
+
+    def map_ids(self) -> set[int]:
+        """All map ids that have entries."""
+        found: set[int] = set()
+        cursor = self._txn.cursor(self._needles)
+        at: bytes | None = b"\0"
+        while at is not None and cursor.set_range(at):
+            map_id, _ = ENTRY_KEY.unpack(cursor.key())
+            found.add(map_id)
+            at = VOLUME_KEY.pack(map_id + 1) if map_id < _MAP_ID_MAX else None
+        return found
 
 
 def _items(
-    volume_id: int, keys: NDArray[np.uint64], offsets: NDArray[np.int64], sizes: NDArray[np.int32]
+    map_id: int, keys: NDArray[np.uint64], offsets: NDArray[np.int64], sizes: NDArray[np.int32]
 ) -> Iterator[tuple[bytes, bytes]]:
     """Entries in their binary form, packed by numpy: a loop with `struct` would dominate a rebuild."""
     import numpy as np
 
-    rows = np.empty(len(keys), dtype=[("volume", ">u4"), ("key", ">u8"), ("offset", ">u8"), ("size", ">i4")])
-    rows["volume"], rows["key"], rows["offset"], rows["size"] = volume_id, keys, offsets, sizes
+    rows = np.empty(len(keys), dtype=[("map", ">u4"), ("key", ">u8"), ("offset", ">u8"), ("size", ">i4")])
+    rows["map"], rows["key"], rows["offset"], rows["size"] = map_id, keys, offsets, sizes
     packed = rows.tobytes()
     step, split = rows.dtype.itemsize, ENTRY_KEY.size
     return ((packed[at : at + split], packed[at + split : at + step]) for at in range(0, len(packed), step))

@@ -138,7 +138,7 @@ class RecordCopy:
     def _is_stored(self) -> bool:
         """Whether the live needle has the same data. Raises `CookieMismatch`."""
         volume, needle = self.volume, self._needle
-        entry = volume.site.map.lookup(volume.volume_id, needle.key)
+        entry = volume.site.map.lookup(volume.map_id, needle.key)
         if entry is None:
             return False
         offset, size = entry

@@ -65,7 +65,7 @@ class VolumeHandle(NamedTuple):
         """(offset, S) of the map entry, S negative when deleted; None when unknown, or when the volume or its disk
         went away meanwhile (then the next `NodeView.locate` tells)."""
         try:
-            _, entry = self.reader.find(self.volume_id, key)
+            _, entry = self.reader.find(self.volume_id, self.record.map_id, key)
         except MapError:
             return None
         return None if entry is None else ENTRY.unpack(entry)
@@ -137,12 +137,12 @@ class NodeView:
             if handle is None:
                 return _NO_VOLUME
         try:
-            raw, entry = handle.reader.find(volume_id, key)
+            raw, entry = handle.reader.find(volume_id, handle.record.map_id, key)
             if raw != handle.raw:
                 handle = self._search(volume_id)
                 if handle is None:
                     return _NO_VOLUME
-                raw, entry = handle.reader.find(volume_id, key)
+                raw, entry = handle.reader.find(volume_id, handle.record.map_id, key)
         except MapError:
             return ReadNow(Found.FORWARD, handle)
         if raw != handle.raw or handle.files is None:

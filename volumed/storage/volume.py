@@ -57,6 +57,7 @@ class _Snapshot(NamedTuple):
     generation: int
     version: int
     dat: File
+    map_id: int
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ class Volume:
         """The files go on behind their ends, with what a write has left that could not be undone."""
         self.dat: File = parts.dat
         self.idx: File = parts.idx
-        self._snapshot: _Snapshot | None = _Snapshot(generation, parts.superblock.version, parts.dat)
+        self._snapshot: _Snapshot | None = _Snapshot(generation, self.version, self.dat, self.map_id)
         self._durable = Restore(parts.dat_end, parts.progress.encode(), {})
         self._undo: Restore | None = None
         self._placing = False
@@ -115,6 +116,11 @@ class Volume:
     def version(self) -> int:
         """Record format, 1 to 3."""
         return self.superblock.version
+
+    @property
+    def map_id(self) -> int:
+        """Under which the needle map has the volume's entries."""
+        return self.progress.map_id
 
     @property
     def read_only(self) -> bool:
@@ -148,6 +154,7 @@ class Volume:
             self.dat.inode,
             self.dat.path,
             self.collection,
+            self.map_id,
         )
 
     def statistics(self) -> VolumeStatistics:
@@ -261,9 +268,9 @@ class Volume:
         self._truncate_files()
         for key, entry in undo.entries.items():
             if entry is None:
-                txn.remove(self.volume_id, key)
+                txn.remove(self.map_id, key)
             else:
-                txn.put(self.volume_id, key, *entry)
+                txn.put(self.map_id, key, *entry)
         txn.put_progress(self.volume_id, self.progress)
         self.new_generation(txn)
         self._undo = None
@@ -282,7 +289,7 @@ class Volume:
     def new_generation(self, txn: MapTransaction) -> None:
         """Invalidate every offset that a reader may hold, and publish the volume's current state."""
         self.generation = txn.next_generation()
-        self._snapshot = _Snapshot(self.generation, self.version, self.dat)
+        self._snapshot = _Snapshot(self.generation, self.version, self.dat, self.map_id)
         txn.put_record(self.volume_id, self.record())
 
     def save_info(self, info: VolumeInfo) -> None:
@@ -301,7 +308,7 @@ class Volume:
         dat = self.dat if self.dat.writable else files.open(self.dat.path)
         idx = self.idx if self.idx.writable else files.open(self.idx.path)
         self.dat, self.idx = dat, idx
-        self._snapshot = _Snapshot(self.generation, self.version, dat)
+        self._snapshot = _Snapshot(self.generation, self.version, dat, self.map_id)
         if self._has_remains:
             self._truncate_files()
 
@@ -339,13 +346,9 @@ class Volume:
         `DiskError`. The caller verifies a whole record (S, layout, checksum) and compares the cookie.
         """
         snapshot = self._readable()
-        offset, size = self._live_entry(key, bool(flags & FLAG_READ_DELETED))
-        if not size:
-            return pack_payload(snapshot.version, snapshot.generation, offset, 0, b"")
-        paged = flags & FLAG_META_ONLY and size > PAGED_SIZE_MIN and snapshot.version > 1
-        read = self._read_meta if paged else self._read_record
         try:
-            record = read(snapshot, offset, size)
+            offset, size = self._live_entry(snapshot, key, bool(flags & FLAG_READ_DELETED))
+            record = self._read_entry(snapshot, offset, size, flags) if size else b""
         except VolumedError:
             if self._snapshot is snapshot:
                 raise
@@ -370,9 +373,9 @@ class Volume:
             raise VolumeClosed.of(self.volume_id)
         return snapshot
 
-    def _live_entry(self, key: int, read_deleted: bool) -> tuple[int, int]:
+    def _live_entry(self, snapshot: _Snapshot, key: int, read_deleted: bool) -> tuple[int, int]:
         """(offset, S) of a needle that may be read (docs/spec/storage.md 6.4)."""
-        entry = self.site.map.lookup(self.volume_id, key)
+        entry = self.site.map.lookup(snapshot.map_id, key)
         if entry is None or not entry[0]:
             raise NeedleNotFound
         offset, size = entry
@@ -382,7 +385,9 @@ class Volume:
             raise NeedleDeleted
         return offset, -size
 
-    def _read_record(self, snapshot: _Snapshot, offset: int, size: int) -> bytes:
+    def _read_entry(self, snapshot: _Snapshot, offset: int, size: int, flags: int) -> bytes:
+        if flags & FLAG_META_ONLY and size > PAGED_SIZE_MIN and snapshot.version > 1:
+            return self._read_meta(snapshot, offset, size)
         return self._read_at(snapshot.dat, offset, record_length(size, snapshot.version))
 
     def _read_meta(self, snapshot: _Snapshot, offset: int, size: int) -> bytes:
