@@ -183,10 +183,12 @@ def test_gzip_data_that_grow_too_much(node: SpoolNode, monkeypatch: pytest.Monke
     same(node, make_request(Content_Encoding=b"gzip"), bomb, [5])
 
 
-def test_long_lines_of_quoted_printable(node: SpoolNode) -> None:
-    escapes = b"=41" * 50_000
-    body = FILE + QUOTED + b"\r\n" + escapes + b"= \r\n" + b"y" * 70_000 + b"=\r" + b"z" * 70_000 + b"\nend\r\n" + END
-    same(node, post(), body, [64 << 10, 65_600, 65_601, 65_602, 150_000, 260_000])
+@pytest.mark.parametrize("line", [b"x" * 4095, b"x" * 4096, b"=41" * 1365, b" " * 5000, b"x" * 9000 + b"\x01"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"=\r\n", b""])
+def test_long_lines_of_quoted_printable(node: SpoolNode, line: bytes, end: bytes) -> None:
+    body = FILE + QUOTED + b"\r\nfirst\n" + line + end
+    same(node, post(), body + b"last\r\n" + END, [1000, 4150, 4200, 4201, 4300])
+    same(node, post(), body + b"\r\n" + END, [])
 
 
 def test_a_disk_that_fails_is_not_the_clients_fault(node: SpoolNode) -> None:

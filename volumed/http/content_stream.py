@@ -13,15 +13,10 @@ from collections.abc import Callable
 from volumed.errors import FormatError
 from volumed.formats.needle import Buffer
 from volumed.http.compression import Compressor, DecompressedTooLarge, GunzipStream, NotGzip, gzip_stream
-from volumed.http.quotedprintable import decode_quoted_printable
+from volumed.http.quotedprintable import LINE_BYTES_MAX, decode_quoted_printable
 from volumed.http.sniff import SNIFF_BYTES
 
 __all__ = ["ContentStream", "QuotedPrintable"]
-
-_LINE_BYTES_MAX = 64 << 10
-"""A longer line is decoded in pieces."""
-_BLANKS_MAX = 1 << 20
-_BLANKS = b"\r\n \t"
 
 
 class ContentStream:
@@ -124,35 +119,23 @@ class QuotedPrintable:
         self._error: FormatError | None = None
 
     def feed(self, data: Buffer) -> bytes:
-        """The next bytes, as far as they are certain. What is wrong with them counts at the end."""
+        """The next bytes, as far as their lines are complete. What is wrong with them counts at the end."""
         text = self._rest + bytes(data)
         end = text.rfind(b"\n") + 1
-        goes_on = not end and len(text) > _LINE_BYTES_MAX
-        if goes_on:
-            # Blanks at the end of a line are dropped, and an escape may be cut off.
-            end = len(text.rstrip(_BLANKS))
-            escape = text.rfind(b"=", max(0, end - 2), end)
-            end = escape if escape >= 0 else end
-        self._rest = text[end:]
-        if len(self._rest) > _BLANKS_MAX and not end:
-            self._fail(FormatError("quotedprintable: line too long"))
-        return self._decode(text[:end], goes_on=goes_on)
+        self._rest = text[end : end + LINE_BYTES_MAX + 1]
+        return self._decode(text[:end])
 
     def finish(self) -> bytes:
         """What is left. Raises `FormatError`."""
-        rest = self._decode(self._rest, goes_on=False)
+        rest = self._decode(self._rest)
         if self._error is not None:
             raise self._error
         return rest
 
-    def _decode(self, text: bytes, *, goes_on: bool) -> bytes:
+    def _decode(self, text: bytes) -> bytes:
         if self._error is None:
             try:
-                return decode_quoted_printable(text, goes_on=goes_on)
+                return decode_quoted_printable(text)
             except FormatError as error:
-                self._fail(error)
+                self._error = error
         return b""
-
-    def _fail(self, error: FormatError) -> None:
-        self._error = self._error or error
-        self._rest = b""
