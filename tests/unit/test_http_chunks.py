@@ -1,0 +1,134 @@
+"""Chunks of manifests: read where they are, deleted everywhere (http.md 3.8 and 5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.node_kit import PATH, FakeAnswer, FakeNode, ask, needle, run
+from volumed.bus.bodypool import BodyPool
+from volumed.bus.calls import (
+    DeleteAtServer,
+    DeleteNeedles,
+    DeletionResults,
+    Location,
+    Locations,
+    LookupVolume,
+    NeedleDeletion,
+)
+from volumed.config.node import NodeConfig
+from volumed.errors import ClientError, VolumeNotFound
+from volumed.formats.needle import FLAG_CHUNK_MANIFEST
+from volumed.http.chunk_deletes import delete_chunks
+from volumed.http.manifest import Chunk, ChunkManifest
+
+HERE, REPLICATED, ELSEWHERE = 1, 2, 3
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[FakeNode]:
+    pool = BodyPool(str(tmp_path / "pool"), 16 << 20, 1 << 20)
+    yield FakeNode(pool)
+    pool.close()
+
+
+def store_manifest(node: FakeNode, fid: str, size: int) -> None:
+    raw = json.dumps({"chunks": [{"fid": fid, "size": size}]}).encode()
+    node.put(needle(raw, flags=FLAG_CHUNK_MANIFEST))
+
+
+def test_a_manifest_that_names_itself_ends(node: FakeNode) -> None:
+    store_manifest(node, PATH[1:], 5)
+    status, text = ask(node, "GET", PATH)
+    assert (status, text) == (500, b"Read chunk needle error: too many manifests inside each other\n")
+
+
+def test_only_the_id_of_a_chunk_goes_to_another_server(node: FakeNode) -> None:
+    store_manifest(node, "9,01aabbccdd.txt\r\nEvil: x", 5)
+    node.locations = [Location("other:80", "")]
+    node.answers = {"other:80": FakeAnswer(200, b"12345")}
+    assert ask(node, "GET", PATH) == (200, b"12345")
+    assert [target for _, _, target, _, _ in node.sent] == [b"/9,01aabbccdd"]
+
+
+class Cluster:
+    """Volume 1 is here alone, 2 here and at two others, 3 at another. Key 0xee can be deleted nowhere."""
+
+    def __init__(self) -> None:
+        self.config = NodeConfig(runtime_dir="", map_dir="", state_dir="", disks=(), ip="node", port=80)
+        self.view = self.supervisor = self
+        self.calls: list[tuple[str, int]] = []
+
+    def locate(self, volume_id: int) -> Any:
+        placement = {HERE: 0, REPLICATED: 2}.get(volume_id)
+        return None if placement is None else SimpleNamespace(
+            disk_id=volume_id, record=SimpleNamespace(replica_placement=placement)
+        )
+
+    def link(self, disk_id: int) -> Any:
+        return SimpleNamespace(call=lambda request, _timeout_s: self._deleted(f"disk {disk_id}", request))
+
+    async def _deleted(self, where: str, request: DeleteNeedles) -> DeletionResults:
+        self.calls.append((where, len(request.needles)))
+        return DeletionResults([NeedleDeletion(500 if one.key == 0xEE else 202, "stuck") for one in request.needles])
+
+    async def call(self, request: Any, _timeout_s: float) -> Any:
+        if isinstance(request, LookupVolume):
+            names = {REPLICATED: ["node:80", "a:80", "b:80"], ELSEWHERE: ["b:80"]}.get(request.volume_id)
+            if names is None:
+                raise VolumeNotFound("nobody has it")
+            return Locations([Location(name, "", 18080) for name in names])
+        assert isinstance(request, DeleteAtServer)
+        assert request.grpc_port == 18080
+        self.calls.append((request.url, len(request.file_ids)))
+        statuses = [404 if "dead" in fid else 202 for fid in request.file_ids]
+        return DeletionResults([NeedleDeletion(status, "gone") for status in statuses])
+
+
+def delete(cluster: Cluster, *fids: str) -> str:
+    """The error, empty for success."""
+    manifest = ChunkManifest("", "", 0, tuple(Chunk(fid) for fid in fids))
+    texts: list[str] = []
+
+    async def test() -> None:
+        try:
+            await delete_chunks(cluster, manifest)  # type: ignore[arg-type]
+        except ClientError as error:
+            texts.append(error.text)
+
+    run(test())
+    return "".join(texts)
+
+
+def test_chunks_are_deleted_in_one_call_per_volume_and_server() -> None:
+    cluster = Cluster()
+    assert delete(cluster, "1,01aabbccdd", "2,01aabbccdd", "3,01aabbccdd", "1,02aabbccdd", "3,02aabbdead") == ""
+    assert sorted(cluster.calls) == [("a:80", 1), ("b:80", 1), ("b:80", 2), ("disk 1", 2), ("disk 2", 1)]
+
+
+def test_a_worker_is_not_held_up_by_one_file() -> None:
+    cluster = Cluster()
+    assert delete(cluster, *[f"1,{key:x}aabbccdd" for key in range(0x1000, 0x1000 + 2500)]) == ""
+    assert cluster.calls == [("disk 1", 1000), ("disk 1", 1000), ("disk 1", 500)]
+
+
+@pytest.mark.parametrize(
+    ("fids", "text"),
+    [
+        (["1,01aabbccdd", "1,eeaabbccdd"], "1,eeaabbccdd: stuck"),
+        (["1,zz", "1,01aabbccdd"], "1,zz: KeyHash is too short."),
+        (["1,01aabbccdd_1"], '1,01aabbccdd_1: Parse cookie error: needle cookie bbccdd_1 format error: '
+         'strconv.ParseUint: parsing "bbccdd_1": invalid syntax'),
+        (["x,01aabbccdd"], "x,01aabbccdd: unknown volume id x"),
+        (["9,01aabbccdd"], "9,01aabbccdd: volume id 9 not found"),
+        (["nothing"], "nothing: Wrong fid format."),
+        (["9,01aabbccdd", "nothing"], "9,01aabbccdd: volume id 9 not found"),
+    ],
+)  # fmt: skip
+def test_the_first_chunk_that_stays_is_named(fids: list[str], text: str) -> None:
+    assert delete(Cluster(), *fids) == f"Delete chunks error: chunk delete {text}"
