@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from tests.interop.differential.kit import TEXT, TS, ZIPPED, Case, delete, fid, form, get, head, put, zipped
 
 GZIP, PARTLY, FAKE, PLAIN, MEMBERS, TAIL = (fid(0x0801 + number) for number in range(6))
+TARGETS = {"gzip": GZIP, "broken": PARTLY, "fake": FAKE, "plain": PLAIN, "members": MEMBERS, "tail": TAIL}
+ENCODINGS = ("br", "gzip;q=0", "br, gzip;q=0.5, *", "GZIP", "*", "x-gzip", "identity", "gzipped", "")
 DISPOSITION = "Content-Disposition: form-data; name=file; filename={}"
 BYTES = bytes(range(256)) * 8
 """Compressible, and no text."""
@@ -49,42 +51,9 @@ CASES = [
         "Content-Encoding: gzip",
     ),
     put("store gzip and a tail", f"{TAIL}?{TS}", gzip.compress(b"one", mtime=0) + b"tail", "Content-Encoding: gzip"),
-    *[
-        get(f"{name}, unpacked", target)
-        for name, target in (
-            ("gzip", GZIP),
-            ("broken", PARTLY),
-            ("fake", FAKE),
-            ("plain", PLAIN),
-            ("members", MEMBERS),
-            ("tail", TAIL),
-        )
-    ],
-    *[
-        get(f"{name}, as it is", target, "Accept-Encoding: gzip")
-        for name, target in (
-            ("gzip", GZIP),
-            ("broken", PARTLY),
-            ("fake", FAKE),
-            ("plain", PLAIN),
-            ("members", MEMBERS),
-            ("tail", TAIL),
-        )
-    ],
-    *[
-        get(f"accepting {value}", GZIP, f"Accept-Encoding: {value}")
-        for value in (
-            "br",
-            "gzip;q=0",
-            "br, gzip;q=0.5, *",
-            "GZIP",
-            "*",
-            "x-gzip",
-            "identity",
-            "gzipped",
-            "",
-        )
-    ],
+    *[get(f"{name}, unpacked", target) for name, target in TARGETS.items()],
+    *[get(f"{name}, as it is", target, "Accept-Encoding: gzip") for name, target in TARGETS.items()],
+    *[get(f"accepting {value}", GZIP, f"Accept-Encoding: {value}") for value in ENCODINGS],
     get("two headers, the second accepts", GZIP, "Accept-Encoding: br", "Accept-Encoding: gzip"),
     head("head, unpacked", GZIP),
     head("head, as it is", GZIP, "Accept-Encoding: gzip"),

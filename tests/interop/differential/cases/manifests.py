@@ -10,6 +10,19 @@ from tests.interop.differential.kit import TEXT, TS, WHEN, ZIPPED, Case, fid, fo
 ONE, TWO, PACKED, BIG, EMPTY = (f"1,{key:04x}aaaaaaaa" for key in range(0x0A01, 0x0A06))
 GONE = "1,0a99aaaaaaaa"
 PLAIN, NAMED, MIXED, LARGE, NESTED, BROKEN, SECOND_BROKEN = (fid(0x0A10 + number) for number in range(7))
+TARGETS = {
+    "plain": PLAIN,
+    "named": NAMED,
+    "mixed": MIXED,
+    "large": LARGE,
+    "nested": NESTED,
+    "broken": BROKEN,
+    "second broken": SECOND_BROKEN,
+}
+RANGES = (
+    "bytes=0-3", "bytes=8-12", "bytes=10-", "bytes=9-9", "bytes=-1", "bytes=29-40", "bytes=30-", "bytes=x", "bytes=",
+    "bytes=0-1,9-11", "bytes=0-29",
+)  # fmt: skip
 LONG = bytes(range(256)) * 6000
 
 
@@ -40,45 +53,9 @@ CASES = [
     stored("nested", NESTED, manifest((PLAIN[1:], 0, 30), (ONE, 30, 10))),
     stored("broken", BROKEN, manifest((GONE, 0, 4), (ONE, 4, 10))),
     stored("second broken", SECOND_BROKEN, manifest((ONE, 0, 10), (GONE, 10, 4))),
-    *[
-        zipped(get(f"{name}", target))
-        for name, target in (
-            ("plain", PLAIN),
-            ("named", NAMED),
-            ("mixed", MIXED),
-            ("large", LARGE),
-            ("nested", NESTED),
-            ("broken", BROKEN),
-            ("second broken", SECOND_BROKEN),
-        )
-    ],
-    *[
-        zipped(head(f"{name}, head", target))
-        for name, target in (
-            ("plain", PLAIN),
-            ("named", NAMED),
-            ("mixed", MIXED),
-            ("large", LARGE),
-            ("nested", NESTED),
-            ("broken", BROKEN),
-        )
-    ],
-    *[
-        zipped(get(f"plain, {value}", PLAIN, f"Range: {value}"))
-        for value in (
-            "bytes=0-3",
-            "bytes=8-12",
-            "bytes=10-",
-            "bytes=9-9",
-            "bytes=-1",
-            "bytes=29-40",
-            "bytes=30-",
-            "bytes=x",
-            "bytes=",
-            "bytes=0-1,9-11",
-            "bytes=0-29",
-        )
-    ],
+    *[zipped(get(name, target)) for name, target in TARGETS.items()],
+    *[zipped(head(f"{name}, head", target)) for name, target in TARGETS.items()],
+    *[zipped(get(f"plain, {value}", PLAIN, f"Range: {value}")) for value in RANGES],
     zipped(get("large, over the border", LARGE, "Range: bytes=1535990-1536009")),
     zipped(get("nested, inside", NESTED, "Range: bytes=28-32")),
     zipped(get("mixed, over the packed chunk", MIXED, f"Range: bytes={len(TEXT) - 4}-{len(TEXT) + 3}")),

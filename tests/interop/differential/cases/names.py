@@ -14,22 +14,8 @@ NAMES = (
     "~a", "!#$&+^`|", "\u00e9*'%;=", ".hidden", "trailing.", "\x7f", "new\nline", "a" * 300,
 )  # fmt: skip
 EXTENSIONS = (
-    "TXT",
-    "Txt",
-    "jpeg",
-    "JPG",
-    "tar.gz",
-    "md",
-    "unknown",
-    "c++",
-    "webp",
-    "mjs",
-    "exe",
-    "svg",
-    "html",
-    "7z",
-    "ico",
-)
+    "TXT", "Txt", "jpeg", "JPG", "tar.gz", "md", "unknown", "c++", "webp", "mjs", "exe", "svg", "html", "7z", "ico",
+)  # fmt: skip
 TABLE = (
     "txt", "log", "text", "cfg", "conf", "ini", "properties", "gitignore", "gitattributes", "env", "md", "markdown",
     "html", "htm", "shtml", "css", "csv", "yaml", "yml", "sql", "ics", "vtt", "xbl", "xsl", "js", "mjs", "ts", "py",
@@ -41,14 +27,8 @@ TABLE = (
 )  # fmt: skip
 """Appendix A."""
 OVERRIDES = (
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-type",
-    "expires",
-    "etag",
-)
+    "cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires", "etag",
+)  # fmt: skip
 
 
 def named(name: str, target: str = BARE) -> str:

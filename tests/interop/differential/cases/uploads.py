@@ -13,43 +13,13 @@ MD5 = base64.b64encode(hashlib.md5(TEXT, usedforsecurity=False).digest()).decode
 MD5_ZIPPED = base64.b64encode(hashlib.md5(ZIPPED, usedforsecurity=False).digest()).decode()
 PART = ['Content-Disposition: form-data; name="f"; filename="a.bin"']
 TTLS = (
-    "3d",
-    "7d",
-    "90m",
-    "60m",
-    "24h",
-    "4w",
-    "12M",
-    "2y",
-    "5",
-    "0",
-    "256m",
-    "300d",
-    "-1m",
-    "x",
-    "3x",
-    "m",
-    "1.5h",
-    "3D",
-    " 3d",
-    "",
-    "255y",
-    "256y",
-    "52w",
-)
+    "3d", "7d", "90m", "60m", "24h", "4w", "12M", "2y", "5", "0", "256m", "300d", "-1m", "x", "3x", "m", "1.5h", "3D",
+    " 3d", "", "255y", "256y", "52w",
+)  # fmt: skip
 TIMES = (
-    "1",
-    "0",
-    "-1",
-    "x",
-    "1.5",
-    "+5",
-    "01700000000",
-    "1099511627775",
-    "1099511627776",
-    "18446744073709551615",
+    "1", "0", "-1", "x", "1.5", "+5", "01700000000", "1099511627775", "1099511627776", "18446744073709551615",
     "253402300800",
-)
+)  # fmt: skip
 TYPES = (
     "text/css", "TEXT/CSS", "a", "a/", "/", "a/b/c", "a/b;", "a/b; c", "a/b; c=d", 'a/b; c="d e"', "a/b; c=d; c=e",
     "a/b; c=d; c=d", "a b/c", "a/b c", "a/b;=", ";", "multipart/mixed", "text/html; charset=utf-8",
