@@ -6,6 +6,7 @@ knows. Volumes are one kind of host (``workers.volumes``).
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Any, Protocol, TypeVar
@@ -15,12 +16,24 @@ from volumed.bus.frames import ReadOperation, StoreOperation, StoreResult
 from volumed.bus.router import Reply
 from volumed.errors import DiskError
 
-__all__ = ["Flush", "ShardHost", "Shell", "StoreBatch", "StoreDone"]
+__all__ = ["Flush", "ShardHost", "Shell", "StoreBatch", "StoreDone", "Work"]
 
 T = TypeVar("T")
 
 StoreDone = Callable[[Sequence[StoreResult]], None]
 """Takes the results of some operations, in their order."""
+
+
+class Work(enum.Enum):
+    """Kinds of background work, by how long one may keep its thread. Each has its own threads, so that none waits for
+    a longer one."""
+
+    TASK = "task"
+    """Questions and single reads."""
+    PIECE = "piece"
+    """A megabyte of data."""
+    COPY = "copy"
+    """A whole object."""
 
 
 class Flush(Protocol):
@@ -68,12 +81,10 @@ class Shell(Protocol):
         work: Callable[[], T],
         done: Callable[[T], None],
         failed: Callable[[Exception], None],
-        *,
-        bulk: bool = False,
+        kind: Work = Work.TASK,
     ) -> None:
-        """Run ``work`` on a task thread, then ``done`` with its result, or ``failed``, on the loop thread: so
-        whatever takes long prepares aside, and only the loop thread changes a shard. ``bulk``: it moves much data
-        and has threads of its own."""
+        """Run ``work`` on a thread of its kind, then ``done`` with its result, or ``failed``, on the loop thread: so
+        whatever takes long prepares aside, and only the loop thread changes a shard."""
 
     def publish(self, event: WorkerEvent) -> None:
         """Tell the supervisor."""

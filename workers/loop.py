@@ -44,7 +44,7 @@ from volumed.bus.router import CallRouter
 from volumed.config.node import NodeConfig
 from volumed.errors import NodeError, VolumedError
 from workers.bodies import SharedBodies
-from workers.host import ShardHost, StoreBatch, StoreDone
+from workers.host import ShardHost, StoreBatch, StoreDone, Work
 from workers.stores import StoreScheduler
 from workers.threads import JobThreads
 
@@ -56,8 +56,7 @@ Payload = bytes | bytearray
 
 _TICK_S = 1.0
 _READERS = 4
-_TASK_THREADS = 2
-_BULK_THREADS = 4
+_THREADS_PER_KIND = 2
 _FRAMES_PER_TURN_MAX = 1024
 _REPLY_BYTES_TARGET = 1 << 20
 _STOP_LIMIT_S = 10.0
@@ -86,8 +85,7 @@ class DiskLoop:
         self._posted: deque[Callable[[], None]] = deque()
         self._finished: deque[tuple[bytes, tuple[int, int, Payload]]] = deque()
         self._readers = JobThreads("read", _READERS)
-        self._tasks = JobThreads("task", _TASK_THREADS)
-        self._bulk = JobThreads("bulk", _BULK_THREADS)
+        self._threads = {kind: JobThreads(kind.value, _THREADS_PER_KIND) for kind in Work}
         self._sync = JobThreads("sync")
         self._bodies = SharedBodies()
         self._events: msgspec.msgpack.Decoder[SupervisorEvent] = msgspec.msgpack.Decoder(SupervisorEvent)
@@ -118,8 +116,7 @@ class DiskLoop:
         work: Callable[[], T],
         done: Callable[[T], None],
         failed: Callable[[Exception], None],
-        *,
-        bulk: bool = False,
+        kind: Work = Work.TASK,
     ) -> None:
         self._outside += 1
 
@@ -136,7 +133,7 @@ class DiskLoop:
             # An error knows this frame: with the frame knowing the error, files that neither needs would stay open.
             del outcome
 
-        (self._bulk if bulk else self._tasks).submit(job)
+        self._threads[kind].submit(job)
 
     def publish(self, event: WorkerEvent) -> None:
         self._supervisor.send(pack_event(event), zmq.NOBLOCK)

@@ -39,14 +39,14 @@ from volumed.storage.disk import Disk
 from volumed.storage.fileio import File, disk_error
 from volumed.storage.placed_put import PlacedPut, SpooledNeedle
 from volumed.storage.space import is_space_low
-from workers.host import Shell
+from workers.host import Shell, Work
 
 __all__ = ["Spools"]
 
 _log = logging.getLogger(__name__)
 
 _SPOOLS_MAX = 256
-_IDLE_S = 3600.0
+_IDLE_S = 86_400.0
 """The front sees to slow clients; this is for a spool that it has lost."""
 
 
@@ -110,7 +110,7 @@ class Spools:
             self._spools[spool_id] = _Spool(reply.sender, file, self._clock())
             reply.result(SpoolOpened(spool_id))
 
-        self._shell.in_background(work, done, reply.error, bulk=True)
+        self._shell.in_background(work, done, reply.error, Work.PIECE)
 
     def _append(self, request: AppendSpool, reply: Reply) -> None:
         spool = self._find(request.spool_id, reply)
@@ -134,7 +134,7 @@ class Spools:
             reply.result()
 
         # After an error it stays busy: what came is not all there, and nothing more is to come.
-        self._shell.in_background(work, done, reply.error, bulk=True)
+        self._shell.in_background(work, done, reply.error, Work.PIECE)
 
     def _read(self, request: ReadSpool, reply: Reply) -> None:
         spool = self._find(request.spool_id, reply)
@@ -147,7 +147,7 @@ class Spools:
             except OSError as error:
                 raise disk_error("read a spooled upload", error) from error
 
-        self._shell.in_background(work, reply.result, reply.error, bulk=True)
+        self._shell.in_background(work, reply.result, reply.error, Work.PIECE)
 
     def _close(self, request: CloseSpool, reply: Reply) -> None:
         spool = self._spools.get(request.spool_id)
@@ -180,7 +180,7 @@ class Spools:
             shell.release(disk.place(copy, None), _nothing)
             reply.error(error)
 
-        shell.in_background(copy.run, placed, failed, bulk=True)
+        shell.in_background(copy.run, placed, failed, Work.COPY)
 
     def _place_later(self, needle: SpooledNeedle, reply: Reply) -> None:
         try:

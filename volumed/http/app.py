@@ -149,16 +149,17 @@ class _StreamBody:
     length = None
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        # One iterator for all: the framework gives a second one only to refuse it.
+        self._parts: AsyncIterator[bytes] = aiter(stream)
 
     async def chunks(self) -> AsyncIterator[Buffer]:
-        async for part in self._stream:
+        async for part in self._parts:
             yield part
 
     async def read(self, limit_bytes: int) -> ReceivedBody:
         parts: list[bytes] = []
         size = 0
-        async for part in self._stream:
+        async for part in self._parts:
             size += len(part)
             if size <= limit_bytes:
                 parts.append(part)
@@ -167,7 +168,7 @@ class _StreamBody:
         return ReceivedBody(b"".join(parts))
 
     async def discard(self) -> None:
-        async for _ in self._stream:
+        async for _ in self._parts:
             pass
 
 

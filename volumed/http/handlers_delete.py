@@ -16,8 +16,9 @@ from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.http.authorization import WrongToken, check_write, is_listed
 from volumed.http.background import finish_anyway
 from volumed.http.chunk_deletes import delete_chunks
+from volumed.http.compression import DecompressedTooLarge
 from volumed.http.handlers_write import StoreOperationParts, store
-from volumed.http.manifest import ChunkManifest, parse_manifest
+from volumed.http.manifest import MANIFEST_BYTES_MAX, ChunkManifest, parse_manifest
 from volumed.http.message import Request, Response
 from volumed.http.needle_source import StoredNeedle, find_needle
 from volumed.http.node import Node
@@ -96,10 +97,12 @@ async def _delete(node: Node, request: Request, query: Form, stored: StoredNeedl
 
 
 async def _load_manifest(stored: StoredNeedle) -> ChunkManifest:
+    if stored.data_size > MANIFEST_BYTES_MAX:
+        raise ClientError(f"Load chunks manifest error: over the limited {MANIFEST_BYTES_MAX} bytes")
     await stored.load()
     try:
-        return parse_manifest(stored_representation(stored.needle, b"").data or b"")
-    except FormatError as error:
+        return parse_manifest(stored_representation(stored.needle, b"", MANIFEST_BYTES_MAX).data or b"")
+    except (FormatError, DecompressedTooLarge) as error:
         raise ClientError(f"Load chunks manifest error: {error.text}") from None
 
 
