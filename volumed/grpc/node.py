@@ -10,6 +10,7 @@ from volumed.config.node import NodeConfig
 from volumed.errors import Code, DiskUnavailable, VolumedError, VolumeNotFound
 from volumed.grpc import texts
 from volumed.nodetable import DISK_STATES_THAT_SERVE, NodeTable
+from volumed.storage.view import VolumeHandle
 
 __all__ = ["CALL_TIMEOUT_S", "CallClient", "GrpcNode", "VolumeLocator"]
 
@@ -23,17 +24,10 @@ class CallClient(Protocol):
     def call(self, endpoint: str, request: calls.Request, timeout_s: float) -> Any: ...
 
 
-class VolumeHolder(Protocol):
-    """A mounted volume as the locator finds it."""
-
-    @property
-    def disk_id(self) -> int: ...
-
-
 class VolumeLocator(Protocol):
-    """Finds the disk of a mounted volume (``volumed.storage.view.NodeView``)."""
+    """Finds a mounted volume (``volumed.storage.view.NodeView``)."""
 
-    def locate(self, volume_id: int) -> VolumeHolder | None: ...
+    def locate(self, volume_id: int) -> VolumeHandle | None: ...
 
 
 class GrpcNode:
@@ -61,11 +55,16 @@ class GrpcNode:
         """Ids of the disks whose workers answer, ascending."""
         return [i for i, row in enumerate(self._table.disks) if row.state in DISK_STATES_THAT_SERVE]
 
-    def disk_of(self, volume_id: int) -> int | None:
-        """The lowest-numbered disk that has the volume mounted."""
+    def locate(self, volume_id: int) -> VolumeHandle | None:
+        """The volume on the lowest-numbered disk that has it mounted. Raises `DiskUnavailable` when it may be on a
+        disk that does not serve now."""
         with self._locator_lock:
-            holder = self._locator.locate(volume_id)
-        return None if holder is None else holder.disk_id
+            return self._locator.locate(volume_id)
+
+    def disk_of(self, volume_id: int) -> int | None:
+        """The disk of `locate`."""
+        handle = self.locate(volume_id)
+        return None if handle is None else handle.disk_id
 
     def volume_call(self, volume_id: int, request: calls.Request, missing_text: str) -> Any:
         """Call the worker that holds the volume; ``missing_text`` when nobody does."""

@@ -14,31 +14,22 @@ from volumed.errors import CorruptNeedle
 from volumed.formats.checksum import crc32c, matches
 from volumed.formats.idx import DELETED, ROW_LENGTH, Row, iter_rows, pack_rows
 from volumed.formats.needle import (
-    HEADER_LENGTH,
     PAGED_HEAD_LENGTH,
     PAGED_SIZE_MIN,
     decode_body_meta,
-    decode_header,
     decode_paged_head,
     decode_record,
-    record_length,
 )
 from volumed.storage.fileio import File, FileIO
+from volumed.storage.record_scan import BLOCK_BYTES, BlockReader, RecordHeader, scan_headers
 from volumed.storage.site import VolumePaths
 
 __all__ = ["UnindexedTail", "index_is_blank", "read_headers", "rebuild_index", "repair_head", "scan_unindexed"]
 
 _log = logging.getLogger(__name__)
 
-_BLOCK_BYTES = 1 << 20
 _KEY_LENGTH = 8
 _HEAD_DAMAGE = {width: pack_rows([(0, 0, DELETED)], width)[_KEY_LENGTH:] for width in ROW_LENGTH}
-
-
-class _RecordHeader(NamedTuple):
-    offset: int
-    key: int
-    size: int
 
 
 class UnindexedTail(NamedTuple):
@@ -48,20 +39,13 @@ class UnindexedTail(NamedTuple):
     end: int
 
 
-def read_headers(files: FileIO, dat: File, start: int, version: int) -> Iterator[_RecordHeader]:
-    """Headers of the records from ``start`` on, read in blocks. Ends at an all-zero header (key 0 and S 0), at an
-    impossible size, and at a record that does not fit the file. Raises `OSError`."""
-    length = files.size(dat)
-    block, block_at, at = b"", start, start
-    while at + HEADER_LENGTH <= length:
-        if at + HEADER_LENGTH > block_at + len(block):
-            block, block_at = files.read_at(dat, at, _BLOCK_BYTES), at
-        _, key, size = decode_header(block, at - block_at)
-        end = at + record_length(size, version)
-        if size < 0 or end > length or not (key or size):
+def read_headers(files: FileIO, dat: File, start: int, version: int) -> Iterator[RecordHeader]:
+    """Headers of the records from ``start`` to the end of the file. Ends also at an all-zero header (key 0 and S 0)
+    and where `scan_headers` does. Raises `OSError`."""
+    for header in scan_headers(BlockReader(files, dat), start, files.size(dat), version):
+        if not (header.key or header.size):
             return
-        yield _RecordHeader(at, key, size)
-        at = end
+        yield header
 
 
 def index_is_blank(files: FileIO, path: str) -> bool:
@@ -74,7 +58,7 @@ def index_is_blank(files: FileIO, path: str) -> bool:
     except FileNotFoundError:
         return True
     at = 0
-    while block := files.read_at(index, at, _BLOCK_BYTES):
+    while block := files.read_at(index, at, BLOCK_BYTES):
         if block.strip(b"\0"):
             return False
         at += len(block)
@@ -101,7 +85,7 @@ def repair_head(files: FileIO, paths: VolumePaths, dat: File, start: int, versio
     rows = list(iter_rows(content[:whole], width))
     damaged = next((i for i, row in enumerate(rows) if row[1:] != (0, DELETED)), len(rows))
     mentioned = {key for key, _, _ in rows}
-    last: dict[int, _RecordHeader] = {}
+    last: dict[int, RecordHeader] = {}
     for _, header in zip(range(damaged), read_headers(files, dat, start, version), strict=False):
         last[header.key] = header
     found = sorted(last.values(), key=lambda header: header.offset)
@@ -119,34 +103,33 @@ def scan_unindexed(files: FileIO, dat: File, start: int, version: int) -> Uninde
     rows: list[Row] = []
     end = start
     for header in read_headers(files, dat, start, version):
-        length = record_length(header.size, version)
         if header.size == 0 or not _is_intact(files, dat, version, header):
             break
         rows.append((header.key, header.offset, header.size))
-        end = header.offset + length
+        end = header.offset + header.length
     return UnindexedTail(rows, end)
 
 
-def _is_intact(files: FileIO, dat: File, version: int, header: _RecordHeader) -> bool:
+def _is_intact(files: FileIO, dat: File, version: int, header: RecordHeader) -> bool:
     try:
         if header.size > PAGED_SIZE_MIN and version > 1:
             return _is_large_intact(files, dat, version, header)
-        record = files.read_at(dat, header.offset, record_length(header.size, version))
+        record = files.read_at(dat, header.offset, header.length)
         decode_record(record, version, header.size, header.offset)
     except CorruptNeedle:
         return False
     return True
 
 
-def _is_large_intact(files: FileIO, dat: File, version: int, header: _RecordHeader) -> bool:
+def _is_large_intact(files: FileIO, dat: File, version: int, header: RecordHeader) -> bool:
     """The same in blocks. Raises `CorruptNeedle`."""
-    offset, _, size = header
+    offset, size = header.offset, header.size
     head = decode_paged_head(files.read_at(dat, offset, PAGED_HEAD_LENGTH), version, size, offset)
     tail = files.read_at(dat, offset + head.tail_offset, head.tail_length)
     stored = decode_body_meta(head, tail, version).checksum
     checksum = 0
-    for at in range(0, head.data_size, _BLOCK_BYTES):
-        length = min(_BLOCK_BYTES, head.data_size - at)
+    for at in range(0, head.data_size, BLOCK_BYTES):
+        length = min(BLOCK_BYTES, head.data_size - at)
         checksum = crc32c(files.read_at(dat, offset + PAGED_HEAD_LENGTH + at, length), checksum)
     return matches(checksum, stored)
 

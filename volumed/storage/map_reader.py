@@ -28,7 +28,7 @@ class MapReader:
             readahead=False,
         )
         try:
-            self._needles, self._volumes, _ = (self._env.open_db(name, create=False) for name in DATABASES)
+            self._needles, self._volumes, self._progress = (self._env.open_db(name, create=False) for name in DATABASES)
         except lmdb.Error:
             self._env.close()
             raise
@@ -49,6 +49,14 @@ class MapReader:
         record = txn.get(VOLUME_KEY.pack(volume_id))
         txn.abort()
         return record
+
+    def state(self, volume_id: int) -> tuple[bytes | None, bytes | None]:
+        """(raw volume record, raw progress record) of one moment; None for what is not there."""
+        txn = self._env.begin(self._volumes)
+        record = txn.get(VOLUME_KEY.pack(volume_id))
+        progress = txn.get(VOLUME_KEY.pack(volume_id), None, self._progress)
+        txn.abort()
+        return record, progress
 
     def close(self) -> None:
         """Release the reader slot and the mapping."""
