@@ -105,7 +105,8 @@ def decide_early(request: Request) -> Response | bytes | None:
         if request.raw_target == b"*" and request.method == "OPTIONS":
             return Response(200, identified=False)
         return Response(400, identified=False) if request.raw_target == b"*" else BAD_REQUEST
-    if b"100-continue" not in request.headers.get(b"expect", b"100-continue").lower():
+    expectation = request.headers.get(b"expect")
+    if expectation is not None and b"100-continue" not in expectation.lower():
         return Response(417, identified=False)
     cleaned = normalised_path(request.raw_path)
     if cleaned is None:
