@@ -18,6 +18,8 @@ from __future__ import annotations
 import enum
 from typing import ClassVar
 
+from volumed.codes import Code
+
 __all__ = [
     "ClientError",
     "Code",
@@ -46,18 +48,6 @@ __all__ = [
     "VolumeUnavailable",
     "VolumedError",
 ]
-
-
-class Code(enum.IntEnum):
-    """Status of an error; the numbers are those of gRPC."""
-
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    NOT_FOUND = 5
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    UNAVAILABLE = 14
 
 
 _KINDS: dict[str, type[VolumedError]] = {}
@@ -282,6 +272,10 @@ class VolumeNotFound(ClientError):
     def on_server(cls, volume_id: int, address: str) -> VolumeNotFound:
         """For a write or delete; `address` is this server's `<ip>:<port>`."""
         return cls(f"volume {volume_id} not found on {address}")
+
+    @classmethod
+    def on_status(cls, volume_id: int) -> VolumeNotFound:
+        return cls(f"not found volume id {volume_id}")
 
     @classmethod
     def on_mount(cls, volume_id: int) -> VolumeNotFound:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from volumed.bus import calls
+from volumed.bus.copy_calls import CopyRequest, DescribeVolume
 from volumed.bus.events import (
     DiskHealth,
     DiskReady,
@@ -32,6 +33,7 @@ from volumed.storage.fileio import SpaceInfo
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.read_payload import pack_payload
 from workers.batch_delete import delete_needles
+from workers.copies import Copies
 from workers.host import Shell
 from workers.probe import DiskProbe
 from workers.spools import Spools
@@ -51,7 +53,7 @@ _NOW_BYTES_MAX = 1 << 20
 class VolumeHost:
     """All volumes of one disk."""
 
-    requests: UnionType = calls.WorkerRequest | SpoolRequest
+    requests: UnionType = calls.WorkerRequest | SpoolRequest | CopyRequest
 
     def __init__(self, disk: Disk, node: NodeConfig, epoch: int, shell: Shell) -> None:
         self._disk = disk
@@ -71,6 +73,9 @@ class VolumeHost:
         self.close = disk.close
         self._spools = Spools(disk, shell)
         self.forget = self._spools.forget
+        self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes)
+        self._lasting = self._spools.handlers | self._copies.handlers
+        """Calls that are answered later."""
         self._handlers: dict[type[calls.Request], Callable[[Any], msgspec.Struct | None]] = {
             calls.AllocateVolume: self._allocate,
             calls.MountVolume: self._mount,
@@ -81,6 +86,7 @@ class VolumeHost:
             calls.MarkWritable: self._mark_writable,
             calls.RescanDisk: self._rescan,
             calls.VolumeStatus: lambda request: disk.status(request.volume_id),
+            DescribeVolume: lambda request: disk.describe(request.volume_id),
         }
 
     # Calls
@@ -89,8 +95,8 @@ class VolumeHost:
         """Serve a call. One that closes a volume waits for the volume's flush, which could not be undone after."""
         if isinstance(request, calls.DeleteNeedles):
             delete_needles(self._disk, self._shell, request.needles, reply)
-        elif (spooling := self._spools.handlers.get(type(request))) is not None:
-            spooling(request, reply)
+        elif (lasting := self._lasting.get(type(request))) is not None:
+            lasting(request, reply)
         elif self._closes_flushing(request):
             self._shell.after_flush(partial(self.call, request, reply))
         else:
@@ -130,6 +136,9 @@ class VolumeHost:
     def _mark_writable(self, request: calls.MarkWritable) -> None:
         self._disk.mark_writable(request.volume_id)
         self._report_changes()
+
+    def _preallocated_bytes(self) -> int:
+        return self._options.volume_size_limit_bytes if self._options.preallocate else 0
 
     def _rescan(self, _: calls.RescanDisk) -> None:
         self._tell_changes(mounted=self._disk.rescan())
@@ -174,6 +183,7 @@ class VolumeHost:
         """Expire, report, probe the free space, look at the disk's health."""
         self._ticks += 1
         self._spools.tick()
+        self._copies.tick()
         try:
             destroyed = self._disk.expire(self._options.volume_size_limit_bytes, int(time.time()))
             self._tell_changes(gone=destroyed)

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from volumed.errors import DiskError
 from volumed.formats.superblock import SUPERBLOCK_LENGTH
@@ -15,13 +15,14 @@ from volumed.formats.vif import decode_vif
 from volumed.formats.volumename import parse_base_name
 from volumed.storage.compaction_recovery import LEFTOVER_EXTENSIONS, recover_compaction
 from volumed.storage.fileio import NAMELESS_PREFIX, File, FileIO, error_text
-from volumed.storage.site import DATA_EXTENSIONS, INDEX_EXTENSIONS, DiskSite, VolumePaths
+from volumed.storage.site import COPYING, DATA_EXTENSIONS, INDEX_EXTENSIONS, DiskSite, VolumePaths
 
 __all__ = [
     "claim_directory",
     "loadable_volumes",
     "read_disk_uuid",
     "recover_compactions",
+    "remove_incomplete",
     "remove_nameless",
     "remove_volume_files",
 ]
@@ -79,15 +80,18 @@ def recover_compactions(site: DiskSite, mounted: set[int]) -> None:
             _log.error("volume %d: cannot recover its compaction: %s", parsed[1], error)
 
 
-def loadable_volumes(site: DiskSite, only: int | None = None) -> Iterator[tuple[str, int]]:
+def loadable_volumes(
+    site: DiskSite, only: int | None = None, but_not: Collection[int] = ()
+) -> Iterator[tuple[str, int]]:
     """(collection, volume id) of every volume to load, or of those with the id ``only``; clears away what incomplete
-    copies and erasure coding left (docs/spec/storage.md 5.2 step 2). Raises `OSError`."""
-    for base_name in _base_names(site, (".idx", ".vif"), index_too=False):
+    copies and erasure coding left (docs/spec/storage.md 5.2 step 2). Volumes ``but_not`` are left alone, whatever
+    state they are in. Raises `OSError`."""
+    for base_name in _base_names(site, (".idx", ".vif", ".note"), index_too=False):
         parsed = parse_base_name(base_name)
         if parsed is None:
             _log.warning("%s is not the name of a volume", base_name)
             continue
-        if only not in (None, parsed[1]):
+        if only not in (None, parsed[1]) or parsed[1] in but_not:
             continue
         try:
             if _is_loadable(site, site.paths(*parsed)):
@@ -119,6 +123,13 @@ def remove_volume_files(files: FileIO, paths: VolumePaths) -> None:
             shutil.rmtree(os.path.join(directory, paths.base_name + extension), ignore_errors=True)
 
 
+def remove_incomplete(files: FileIO, paths: VolumePaths) -> None:
+    """The same of a volume that was being copied here. Raises `OSError`."""
+    for path in (paths.data(".dat"), paths.data(".vif"), paths.index(".idx")):
+        files.remove(path + COPYING)
+    remove_volume_files(files, paths)
+
+
 def _is_loadable(site: DiskSite, paths: VolumePaths) -> bool:
     files, dat = site.files, paths.data(".dat")
     info = decode_vif(files.read_file(paths.data(".vif")) or b"")
@@ -133,7 +144,7 @@ def _is_loadable(site: DiskSite, paths: VolumePaths) -> bool:
     note = files.read_file(paths.data(".note"))
     if note is not None:
         _log.warning("removing an incomplete volume: %s: %s", paths.base_name, note.decode("utf-8", "replace"))
-        remove_volume_files(files, paths)
+        remove_incomplete(files, paths)
         return False
     return has_data or bool(info.files)
 

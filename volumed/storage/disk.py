@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from volumed.bus.calls import AllocateVolume, DeleteVolume, MarkReadonly, VolumeStatusView
+from volumed.bus.copy_calls import VolumeFilesView
 from volumed.bus.events import VolumeStatistics
 from volumed.bus.frames import READ_RANGE, ReadOperation, StoreOperation
 from volumed.config.node import DiskConfig, NodeConfig
@@ -65,6 +66,8 @@ class Disk:
         self.map_path = site.map.path
         self.space = SpaceInfo(0, 0)
         self.space_low = False
+        self.arriving: set[int] = set()
+        """Ids of volumes that are being copied here: their files are not looked at."""
         self._lock = lock
         self._volumes: dict[int, Volume] = {}
         self._store = VolumeStore(site.map, self._volumes, f"{node.ip}:{node.port}")
@@ -167,7 +170,7 @@ class Disk:
     def allocate(self, request: AllocateVolume) -> VolumeStatistics:
         """Create and mount a volume (docs/spec/storage.md 5.1, docs/spec/grpc.md 3.7). Raises `VolumedError`."""
         volume_id = request.volume_id
-        if volume_id in self._volumes:
+        if volume_id in self._volumes or volume_id in self.arriving:
             raise VolumeExists.of(volume_id)
         if self.space_low:
             raise NoFreeSpace.for_volume()
@@ -188,7 +191,7 @@ class Disk:
         if volume_id in self._volumes:
             return None
         try:
-            found = [name for name, _ in loadable_volumes(self.site, volume_id)]
+            found = [name for name, _ in loadable_volumes(self.site, volume_id, self.arriving)]
             if not found:
                 raise VolumeNotFound.on_mount(volume_id)
             return self._add(load_volume(self.site, collection if collection in found else found[0], volume_id))
@@ -238,7 +241,7 @@ class Disk:
         """Current numbers of a volume. Raises `VolumeNotFound`."""
         volume = self._volumes.get(volume_id)
         if volume is None:
-            raise VolumeNotFound(f"not found volume id {volume_id}")
+            raise VolumeNotFound.on_status(volume_id)
         counters = volume.progress.counters
         return VolumeStatusView(
             is_read_only=volume.read_only,
@@ -252,6 +255,13 @@ class Disk:
             compact_revision=volume.superblock.compaction_revision,
             idx_file_size=volume.progress.idx_bytes,
         )
+
+    def describe(self, volume_id: int) -> VolumeFilesView:
+        """A volume as its files. Raises `VolumeNotFound`."""
+        volume = self._volumes.get(volume_id)
+        if volume is None:
+            raise VolumeNotFound.on_status(volume_id)
+        return volume.describe()
 
     def rescan(self) -> list[VolumeStatistics]:
         """Mount what appeared on the disk (SIGHUP); what is new. Raises `DiskError`."""
@@ -354,7 +364,7 @@ class Disk:
     def _load_new(self, *, after_kill: bool) -> list[VolumeStatistics]:
         recover_compactions(self.site, set(self._volumes))
         added = []
-        for collection, volume_id in loadable_volumes(self.site):
+        for collection, volume_id in loadable_volumes(self.site, but_not=self.arriving):
             if volume_id in self._volumes:
                 continue
             try:

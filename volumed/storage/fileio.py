@@ -96,6 +96,10 @@ class FileIO:
         """Time of the last change, in ns since 1970."""
         return os.fstat(file.fd).st_mtime_ns
 
+    def set_modified(self, file: File, time_ns: int) -> None:
+        """Set the time of the last change, in ns since 1970."""
+        os.utime(file.fd, ns=(time_ns, time_ns))
+
     def read_at(self, file: File, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset``; fewer only at the end of the file."""
         data = os.pread(file.fd, length, offset)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MapEntries", "apply_row", "scan_rows"]
+__all__ = ["MapEntries", "apply_row", "live_deletions", "scan_rows"]
 
 
 class MapEntries(NamedTuple):
@@ -78,6 +78,16 @@ def apply_row(
     return old[0], -old[1] or DELETED
 
 
+def live_deletions(keys: NDArray[np.uint64], offsets: NDArray[np.int64], sizes: NDArray[np.int32]) -> int:
+    """How often a row ended the life of a needle that is not empty: what the reference counts while it runs."""
+    import numpy as np
+
+    order = np.argsort(keys, kind="stable")
+    keys, offsets, sizes = keys[order], offsets[order], sizes[order]
+    was_live = (offsets[:-1] != 0) & (sizes[:-1] > 0)
+    return int(np.count_nonzero(was_live & (keys[1:] == keys[:-1])))
+
+
 def _set_marks(
     keys: NDArray[np.uint64],
     offsets: NDArray[np.int64],
@@ -94,9 +104,15 @@ def _set_marks(
         progress.tail_size = int(sizes[tail])
     stored = (offsets != 0) & (sizes > 0)
     if stored.any():
-        fixed = record_length(0, version) - padding_length(0, version)
-        ends = offsets[stored] + (sizes[stored].astype(np.int64) + fixed | 7) + 1
-        progress.max_record_end = int(ends.max())
+        progress.max_record_end = int((offsets[stored] + record_lengths(sizes[stored], version)).max())
+
+
+def record_lengths(sizes: NDArray[np.int32], version: int) -> NDArray[np.int64]:
+    """`volumed.formats.needle.record_length` of live needles."""
+    import numpy as np
+
+    fixed = record_length(0, version) - padding_length(0, version)
+    return (sizes.astype(np.int64) + fixed | _ALIGNMENT - 1) + 1
 
 
 def _count(sizes: NDArray[np.int32], live: NDArray[np.bool_], first: NDArray[np.bool_]) -> Counters:

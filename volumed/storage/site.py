@@ -12,13 +12,16 @@ from volumed.formats.volumename import format_base_name
 from volumed.storage.fileio import FileIO
 from volumed.storage.needle_map import NeedleMap
 
-__all__ = ["DATA_EXTENSIONS", "INDEX_EXTENSIONS", "DiskSite", "VolumePaths"]
+__all__ = ["COPYING", "DATA_EXTENSIONS", "INDEX_EXTENSIONS", "DiskSite", "VolumePaths"]
 
 DATA_EXTENSIONS = (".dat", ".vif", ".cpd", ".cpc", ".note", ".unavailable")
 """Files of a volume in the data directory (docs/spec/storage.md 4.6)."""
 
 INDEX_EXTENSIONS = (".idx", ".sdx", ".cpx", ".idx.tmp")
 """Files of a volume in the index directory."""
+
+COPYING = ".copying"
+"""What the name of a file ends with while it is received."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from volumed.bus.copy_calls import VolumeFilesView
 from volumed.bus.events import VolumeStatistics
 from volumed.bus.frames import FLAG_META_ONLY, FLAG_READ_DELETED, StoreOutcome, StoreResult
 from volumed.errors import (
@@ -179,6 +180,28 @@ class Volume:
         )
         hidden = self.quarantined or self.expired or self.phantom or VolumeFlag.UNAVAILABLE in self.flags
         return VolumeStatistics(report, counters.content_bytes, reported=not hidden)
+
+    def describe(self) -> VolumeFilesView:
+        """Its files, and how much of them counts; more may be there that is not committed yet."""
+        counters = self.progress.counters
+        return VolumeFilesView(
+            collection=self.collection,
+            data_base=self.paths.data(""),
+            index_base=self.paths.index(""),
+            dat_inode=self.dat.inode,
+            idx_inode=self.idx.inode,
+            dat_end=self.dat_end,
+            idx_bytes=self.progress.idx_bytes,
+            version=self.version,
+            offset_width=self.site.offset_width,
+            replica_placement=self.replica_placement,
+            ttl=self.superblock.ttl.to_u32(),
+            compaction_revision=self.superblock.compaction_revision,
+            file_count=counters.file_count,
+            file_deleted_count=counters.deleted_count,
+            modified_at_s=self.modified_at_s,
+            vif=encode_vif(self.info),
+        )
 
     # Batches
 
