@@ -6,6 +6,7 @@ are answered from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from volumed.bus import calls, events
 from volumed.config.node import DiskConfig, NodeConfig
 from volumed.errors import NoFreeSpace, VolumeExists
 from volumed.formats.report import VolumeReport
+from volumed.formats.volumename import display_disk_type
 from volumed.nodetable import DiskState
 
 __all__ = ["Disk", "Node", "VolumeChanges"]
@@ -138,7 +140,29 @@ class Node:
         if not fitting:
             raise NoFreeSpace.for_volume()
         chosen = min(fitting, key=lambda disk: disk.local_volumes() + self._reserved(disk.config.disk_id))
-        return self._reserve(volume_id, chosen.config.disk_id, now_s)
+        return self._reserve(volume_id, chosen.config.disk_id, now_s + _RESERVATION_LIFE_S)
+
+    def place_copy(self, volume_id: int, disk_type: str, needed_bytes: int, now_s: float) -> int:
+        """Choose and reserve the disk of a volume that comes from another server, for as long as that takes: the one
+        with the most free slots (storage.md 9.2). Raises `VolumeExists`, `NoFreeSpace`."""
+        self._forget_expired(now_s)
+        if volume_id in self._reservations:
+            raise VolumeExists.of(volume_id)
+        fitting = [
+            disk
+            for disk in self.disks
+            if disk.config.disk_type == disk_type
+            and self._has_room(disk)
+            and self._free_slots(disk) > 0
+            and disk.free_bytes > needed_bytes
+        ]
+        if not fitting:
+            raise NoFreeSpace.for_copy(display_disk_type(disk_type))
+        return self._reserve(volume_id, max(fitting, key=self._free_slots).config.disk_id, math.inf)
+
+    def forget_copies(self) -> None:
+        """Who had made the lasting reservations is gone."""
+        self._forget_expired(math.inf)
 
     def place_on(self, volume_id: int, disk_id: int, now_s: float) -> int:
         """Reserve a slot of a given disk; raises as `place`."""
@@ -146,15 +170,18 @@ class Node:
             raise VolumeExists.of(volume_id)
         if not self._has_room(self.disks[disk_id]):
             raise NoFreeSpace.for_volume()
-        return self._reserve(volume_id, disk_id, now_s)
+        return self._reserve(volume_id, disk_id, now_s + _RESERVATION_LIFE_S)
 
     def release(self, volume_id: int) -> None:
         """End a reservation: the volume was created, or will not be."""
         self._reservations.pop(volume_id, None)
 
-    def _reserve(self, volume_id: int, disk_id: int, now_s: float) -> int:
-        self._reservations[volume_id] = _Reservation(disk_id, now_s + _RESERVATION_LIFE_S)
+    def _reserve(self, volume_id: int, disk_id: int, expires_at_s: float) -> int:
+        self._reservations[volume_id] = _Reservation(disk_id, expires_at_s)
         return disk_id
+
+    def _free_slots(self, disk: Disk) -> int:
+        return disk.volumes_max - len(disk.volumes) - self._reserved(disk.config.disk_id)
 
     def _has_room(self, disk: Disk) -> bool:
         if not disk.behaviour.serves or not disk.behaviour.counted or disk.space_low:

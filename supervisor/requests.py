@@ -57,6 +57,7 @@ class Requests:
             calls.DeleteAtServer: cluster.delete_at,
             calls.PingMaster: cluster.ping,
             calls.PlaceVolume: self._place_volume,
+            calls.PlaceCopy: self._place_copy,
             calls.ConfirmPlacement: self._confirm_placement,
             calls.AssignFileId: cluster.assign,
         }
@@ -80,6 +81,10 @@ class Requests:
 
     def _place_volume(self, request: calls.PlaceVolume, reply: Reply) -> None:
         disk_id = self._node.place(request.volume_id, request.disk_type, time.monotonic())
+        reply.result(calls.Placement(disk_id))
+
+    def _place_copy(self, request: calls.PlaceCopy, reply: Reply) -> None:
+        disk_id = self._node.place_copy(request.volume_id, request.disk_type, request.needed_bytes, time.monotonic())
         reply.result(calls.Placement(disk_id))
 
     def _confirm_placement(self, request: calls.ConfirmPlacement, reply: Reply) -> None:

@@ -119,7 +119,7 @@ class Supervisor:
             self._loop,
             self._processes,
             {},
-            self._front_ended,
+            self._grpc_ended,
             self._grpc_ready,
         )
         self._reads = ReadHistory()
@@ -231,6 +231,10 @@ class Supervisor:
             row.clear()
         for pool in Path(self._config.runtime_dir).glob(f"{BODY_POOL_PREFIX}*"):
             pool.unlink(missing_ok=True)
+        self._front_ended(status)
+
+    def _grpc_ended(self, status: int) -> None:
+        self._node.forget_copies()
         self._front_ended(status)
 
     def _front_ended(self, status: int) -> None:

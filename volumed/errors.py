@@ -451,6 +451,10 @@ class NoFreeSpace(DiskError):
         return cls("No more free space left")
 
     @classmethod
+    def for_copy(cls, disk_type: str) -> NoFreeSpace:
+        return cls(f"no space left for disk type {disk_type}")
+
+    @classmethod
     def for_upload(cls) -> NoFreeSpace:
         return cls("no free space left for a large upload", Code.RESOURCE_EXHAUSTED)
 

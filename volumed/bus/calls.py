@@ -31,6 +31,7 @@ __all__ = [
     "NeedleDeletion",
     "NodeStatus",
     "PingMaster",
+    "PlaceCopy",
     "PlaceVolume",
     "ReadHistoryView",
     "Request",
@@ -356,6 +357,16 @@ class PlaceVolume(Request, frozen=True):
     Result: ClassVar[type[msgspec.Struct]] = Placement
 
 
+class PlaceCopy(Request, frozen=True):
+    """The same for a volume from another server, which takes ``needed_bytes`` and may be here already (storage.md 9.2);
+    fails with ``no space left for disk type …``. The reservation lasts until it is confirmed, or the front is gone."""
+
+    volume_id: int
+    disk_type: str
+    needed_bytes: int
+    Result: ClassVar[type[msgspec.Struct]] = Placement
+
+
 class ConfirmPlacement(Request, frozen=True):
     """The reserved volume was created, or not; the reservation ends."""
 
@@ -390,6 +401,7 @@ SupervisorRequest = (
     | DeleteAtServer
     | PingMaster
     | PlaceVolume
+    | PlaceCopy
     | ConfirmPlacement
     | AssignFileId
 )

@@ -63,7 +63,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("inflightUploadDataTimeout", "duration", 60.0, "longest wait of an upload for -concurrentUploadLimitMB"),
     Flag("ip", "string", "", "own address told to the cluster; empty = first address of this host"),
     Flag("ip.bind", "string", "", "address to listen on; empty = -ip"),
-    Flag("maintenanceMBps", "int", 0, "limit of replication and balancing in MB/s, 0 = none", NODE, _INERT),
+    Flag("maintenanceMBps", "int", 0, "limit of replication and balancing in MB/s, 0 = none"),
     Flag("mapDir", "string", "", "directory of needle maps; empty = -dir.idx, else the state directory"),
     Flag("master", "string", "localhost:9333", "comma-separated master addresses"),
     Flag("max", "string", "8", "volumes per directory, count[,count]...; 0 = from the free space"),
@@ -85,6 +85,6 @@ FLAGS: tuple[Flag, ...] = (
     Flag("readMode", "string", "proxy", "volumes of other nodes: local (404), proxy or redirect"),
     Flag("securityFile", "string", "", "this security.toml and no other"),
     Flag("tags", "string", "", "tags of directories: groups by ',', tags in a group by ':'"),
-    Flag("volume.allowUntrustedRemoteEndpoints", "bool", False, "allow loopback and link-local sources", NODE, _INERT),
+    Flag("volume.allowUntrustedRemoteEndpoints", "bool", False, "allow loopback and link-local sources"),
     Flag("whiteList", "string", "", "comma-separated addresses that may write; empty = all"),
 )

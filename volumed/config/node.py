@@ -137,6 +137,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     volume_size_limit_bytes: int = 30_000 << 20
     """Used by standalone mode; a master tells its own."""
     preallocate: bool = False
+    maintenance_bytes_per_s: int = 0
+    """Limit of each copy from another server, 0 = none."""
+    allow_untrusted_endpoints: bool = False
+    """Whether volumes and objects may be fetched from this host and the like (``volumed.security.endpoints``)."""
 
     def runtime_path(self, name: str) -> str:
         """Path of a file in the runtime directory."""

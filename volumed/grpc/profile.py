@@ -17,6 +17,10 @@ class Profile:
     """NOT_FOUND with the suffix ``: volume not found``, instead of UNKNOWN without it."""
     not_empty_names_volume: bool
     """FAILED_PRECONDITION ``DeleteVolume N: volume not empty``, instead of UNKNOWN ``volume not empty``."""
+    checks_sources: bool
+    """Refuse to pull from loopback and link-local addresses, unless a flag allows it."""
+    counts_copied_needles: bool
+    """Compare the counts of a copied volume with those of its source."""
 
 
 PROFILES = {
@@ -25,11 +29,15 @@ PROFILES = {
         mark_readonly_in_maintenance=False,
         missing_volume_has_code=False,
         not_empty_names_volume=False,
+        checks_sources=False,
+        counts_copied_needles=False,
     ),
     "4.48": Profile(
         delete_in_maintenance=True,
         mark_readonly_in_maintenance=True,
         missing_volume_has_code=True,
         not_empty_names_volume=True,
+        checks_sources=True,
+        counts_copied_needles=True,
     ),
 }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MapEntries", "apply_row", "live_deletions", "scan_rows"]
 
+_ALIGNMENT = 8
+
 
 class MapEntries(NamedTuple):
     """One entry per key that was ever put: ascending keys, offset of the last put, its size (negative = deleted)."""
