@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +59,8 @@ def test_a_certificate_is_renewed_without_losing_connections(authority: Authorit
 
 
 def test_standalone_greets_with_a_url_that_works(authority: Authority, node: HttpsVolumed) -> None:
-    assert f"volumed is ready on https://{node.address}" in node.log_tail()
+    greeting = f"volumed is ready on https://{node.address}"
+    wait_until(lambda: greeting in node.log_path.read_text(), timeout_s=20, what="the greeting")
     assigned = secure_request(authority, "GET", node.address, "/dir/assign").json()
     path = f"/{assigned['fid']}"
     assert secure_request(authority, "PUT", node.address, path, body=b"hello").status == 201
@@ -71,6 +74,28 @@ def test_a_stop_ends_open_connections_in_good_order(authority: Authority, node: 
         node.stop()
         # An end of file that is not announced would raise.
         assert (idle.recv(1), used.recv(1)) == (b"", b"")
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_stop_lets_an_upload_finish(authority: Authority, node: HttpsVolumed, version: str) -> None:
+    fid = secure_request(authority, "GET", node.address, "/dir/assign").json()["fid"]
+    command = [
+        "curl", "-siN", version, "--cacert", str(authority.ca), "-H", "Expect: 100-continue", "-T", ".",
+        f"https://{node.address}/{fid}",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(b"half")
+        client.stdin.flush()
+        # The request is in progress: its handler has asked for the body.
+        assert b" 100" in client.stdout.readline()
+        node.signal(signal.SIGTERM)
+        wait_until(lambda: "SIGTERM: stopping" in node.log_tail(), timeout_s=30, what="the stop")
+        client.stdin.write(b"whole")
+        client.stdin.close()
+        assert b'"size":9' in client.stdout.read()
+    node.wait_exit(expected=0)
 
 
 def test_unfinished_handshakes_hold_up_nobody(authority: Authority, node: HttpsVolumed) -> None:
