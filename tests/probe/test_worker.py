@@ -180,6 +180,7 @@ def test_batch_delete_answers_each_needle_in_order(tmp_path: Path) -> None:
             await rig.start_with_volume()
             size = (await rig.put(1, b"one")).size
             await rig.put(2, b"two")
+            long = (await rig.put(4, bytes(2 << 20))).size
             needles = [
                 calls.DeleteNeedle(1, 2, COOKIE + 1),
                 calls.DeleteNeedle(1, 1, COOKIE),
@@ -189,6 +190,8 @@ def test_batch_delete_answers_each_needle_in_order(tmp_path: Path) -> None:
                 calls.DeleteNeedle(1, 2, None),
                 calls.DeleteNeedle(9, 2, COOKIE),
                 calls.DeleteNeedle(9, 2, None),
+                calls.DeleteNeedle(1, 4, COOKIE + 1),
+                calls.DeleteNeedle(1, 4, COOKIE),
             ]
             results = (await rig.call(calls.DeleteNeedles(needles))).results
             assert [(result.status, result.error, result.size) for result in results] == [
@@ -200,6 +203,8 @@ def test_batch_delete_answers_each_needle_in_order(tmp_path: Path) -> None:
                 (304, "", 0),
                 (404, "volume 9 not found", 0),
                 (500, "volume 9 not found on localhost:8080", 0),
+                (400, "File Random Cookie does not match.", 0),
+                (202, "", long),
             ]
 
     run(test)

@@ -13,19 +13,11 @@ from volumed.bus.frames import FLAG_META_ONLY, FLAG_READ_DELETED
 from volumed.errors import Corruption, CorruptNeedle, NeedleDeleted, NeedleNotFound, StaleGeneration, VolumeNotFound
 from volumed.formats.checksum import crc32c, matches
 from volumed.formats.fileid import format_key_cookie
-from volumed.formats.needle import (
-    PAGED_HEAD_LENGTH,
-    PAGED_SIZE_MIN,
-    Buffer,
-    Needle,
-    decode_body_meta,
-    decode_paged_head,
-    decode_record,
-)
+from volumed.formats.needle import PAGED_HEAD_LENGTH, Buffer, Needle, decode_record
 from volumed.http.compression import is_gzip
 from volumed.http.node import Node
 from volumed.metrics.front import HandlerEvent
-from volumed.storage.read_payload import unpack_payload
+from volumed.storage.read_payload import decode_payload, unpack_payload
 from volumed.storage.view import Found, ReadNow
 
 __all__ = ["StoredNeedle", "find_needle", "needle_at_hand"]
@@ -175,11 +167,9 @@ async def _ask_worker(node: Node, volume_id: int, disk_id: int, key: int, read_d
     payload = unpack_payload(await node.link(disk_id).read(volume_id, key, flags))
     if not payload.size:
         return StoredNeedle(node, volume_id, disk_id, Needle(key=key))
-    if payload.size <= PAGED_SIZE_MIN or payload.version == 1:
-        needle = decode_record(payload.record, payload.version, payload.size, payload.offset)
+    needle, head = decode_payload(payload)
+    if head is None:
         return StoredNeedle(node, volume_id, disk_id, needle)
-    head = decode_paged_head(payload.record[:PAGED_HEAD_LENGTH], payload.version, payload.size, payload.offset)
-    needle = decode_body_meta(head, payload.record[PAGED_HEAD_LENGTH:], payload.version)
     return StoredNeedle.paged(
         node, volume_id, disk_id, needle, payload.generation, payload.offset, head.data_size
     )

@@ -12,7 +12,17 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-__all__ = ["ReadPayload", "pack_payload", "unpack_payload"]
+from volumed.formats.needle import (
+    PAGED_HEAD_LENGTH,
+    PAGED_SIZE_MIN,
+    Needle,
+    PagedHead,
+    decode_body_meta,
+    decode_paged_head,
+    decode_record,
+)
+
+__all__ = ["ReadPayload", "decode_payload", "pack_payload", "unpack_payload"]
 
 _HEAD = Struct("<BIQi")
 
@@ -36,3 +46,14 @@ def unpack_payload(payload: bytes | memoryview) -> ReadPayload:
     """The inverse of `pack_payload`; ``record`` is a slice of ``payload``."""
     version, generation, offset, size = _HEAD.unpack_from(payload)
     return ReadPayload(version, generation, offset, size, payload[_HEAD.size :])
+
+
+def decode_payload(payload: ReadPayload) -> tuple[Needle, PagedHead | None]:
+    """The needle of a metadata read; with a head if it came without its data, whose checksum is then unverified.
+
+    ``size`` must not be 0. Raises `CorruptNeedle`."""
+    version, _, offset, size, record = payload
+    if size <= PAGED_SIZE_MIN or version == 1:
+        return decode_record(record, version, size, offset), None
+    head = decode_paged_head(record[:PAGED_HEAD_LENGTH], version, size, offset)
+    return decode_body_meta(head, record[PAGED_HEAD_LENGTH:], version), head
