@@ -23,6 +23,7 @@ from volumed.bus.events import (
     VolumeStatistics,
 )
 from volumed.bus.frames import FLAG_META_ONLY, READ_RANGE, ReadOperation
+from volumed.bus.record_calls import StoreRecords
 from volumed.bus.router import Reply
 from volumed.bus.spool_calls import SpoolRequest
 from volumed.config.node import NodeConfig
@@ -36,6 +37,7 @@ from workers.batch_delete import delete_needles
 from workers.copies import Copies
 from workers.host import Shell
 from workers.probe import DiskProbe
+from workers.records import store_records
 from workers.spools import Spools
 
 __all__ = ["VolumeHost"]
@@ -53,7 +55,7 @@ _NOW_BYTES_MAX = 1 << 20
 class VolumeHost:
     """All volumes of one disk."""
 
-    requests: UnionType = calls.WorkerRequest | SpoolRequest | CopyRequest
+    requests: UnionType = calls.WorkerRequest | SpoolRequest | CopyRequest | StoreRecords
 
     def __init__(self, disk: Disk, node: NodeConfig, epoch: int, shell: Shell) -> None:
         self._disk = disk
@@ -74,7 +76,7 @@ class VolumeHost:
         self._spools = Spools(disk, shell)
         self.forget = self._spools.forget
         self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes)
-        self._lasting = self._spools.handlers | self._copies.handlers
+        self._lasting = self._spools.handlers | self._copies.handlers | {StoreRecords: partial(store_records, shell)}
         """Calls that are answered later."""
         self._handlers: dict[type[calls.Request], Callable[[Any], msgspec.Struct | None]] = {
             calls.AllocateVolume: self._allocate,

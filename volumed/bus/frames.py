@@ -57,6 +57,7 @@ __all__ = [
     "STORE_DELETE",
     "STORE_PUT",
     "STORE_PUT_SHARED",
+    "STORE_RECORD",
     "STORE_REPLY",
     "FrameError",
     "ReadOperation",
@@ -98,6 +99,8 @@ BATCH_BODIES_BYTES_MAX = 16 << 20
 """Shared bodies of one batch: the worker's loop answers nobody while it writes them."""
 
 STORE_PUT, STORE_PUT_SHARED, STORE_DELETE = 1, 2, 3
+STORE_RECORD = 4
+"""Inside a worker only."""
 READ_NEEDLE, READ_RANGE = 1, 2
 
 FLAG_FSYNC = 1
@@ -126,7 +129,8 @@ class FrameError(ValueError):
 
 class StoreOperation(NamedTuple):
     """One put or delete as the worker sees it. ``body`` is the needle body (``size`` bytes, storage.md 3.2);
-    for a shared body it is still the offset into the sender's pool (``shared_at``)."""
+    for a shared body it is still the offset into the sender's pool (``shared_at``), for a record of another volume
+    the record without its footer."""
 
     kind: int
     flags: int

@@ -16,6 +16,7 @@ from volumed.bus.frames import (
     FLAG_FSYNC,
     FLAG_SKIP_COOKIE_CHECK,
     STORE_DELETE,
+    STORE_RECORD,
     StoreOperation,
     StoreOutcome,
     StoreResult,
@@ -32,6 +33,7 @@ from volumed.errors import (
 from volumed.formats.checksum import crc32c
 from volumed.formats.idx import DELETED, MAX_VOLUME_SIZE, pack_row
 from volumed.formats.needle import (
+    HEADER_LENGTH,
     Buffer,
     decode_body,
     decode_record,
@@ -116,6 +118,8 @@ class BatchAppend:
         try:
             if isinstance(operation, PlacedPut):
                 result = self._put_placed(operation)
+            elif operation.kind == STORE_RECORD:
+                result = self._put_record(operation)
             else:
                 result = self._delete(operation) if operation.kind == STORE_DELETE else self._put(operation)
         except VolumedError as error:
@@ -189,6 +193,33 @@ class BatchAppend:
         self._note_put(put.key, _Entry(offset, put.size, None), known, put.last_modified, put.append_at_ns)
         return StoreResult(StoreOutcome.STORED, put.size)
 
+    def _put_record(self, operation: StoreOperation) -> StoreResult:
+        """A record of another volume as it is, with a new append time. Its bytes are not verified, its cookie is
+        compared with nothing (docs/spec/storage.md 6.5)."""
+        size, key = operation.size, operation.key
+        header, body = memoryview(operation.body)[:HEADER_LENGTH], memoryview(operation.body)[HEADER_LENGTH:]
+        self._check_put(size)
+        length = record_length(size, self._version)
+        content_bytes = self._volume.progress.counters.content_bytes
+        if content_bytes + length > self._limit:
+            raise SizeLimitExceeded.volume_content(self._limit, content_bytes)
+        known = self._entry(key)
+        data = self._data_of(body)
+        if known is not None and self._is_same_record(known, operation, data):
+            return StoreResult(StoreOutcome.UNCHANGED, size)
+        last_modified = _last_modified(body, self._version) if self._has_ttl else 0
+        append_at_ns = self._next_append_time()
+        footer = encode_footer(size, operation.checksum, append_at_ns, self._version)
+        if not size and known is not None and known.size:
+            # DEVIATE: the reference stores an empty object; on disk a tombstone looks the same (grpc.md P7).
+            self._queue(key, DELETED, length, header, footer)
+            self._note_delete(key, known)
+            return StoreResult(StoreOutcome.DELETED, max(known.size, 0))
+        offset = self._queue(key, size, length, header, body, footer)
+        put = _Put(operation.cookie, data)
+        self._note_put(key, _Entry(offset, size, put), known, last_modified, append_at_ns)
+        return StoreResult(StoreOutcome.STORED, size)
+
     def _check_put(self, size: int) -> None:
         volume = self._volume
         if self._no_puts:
@@ -218,10 +249,14 @@ class BatchAppend:
             return StoreResult(StoreOutcome.DELETED, 0)
         record = encode_tombstone(key, operation.cookie, operation.checksum, self._next_append_time(), self._version)
         self._queue(key, DELETED, len(record), record)
-        # The map keeps where the last put is: reading deleted needles and the cookie check need it.
-        self._overlay[key] = _Entry(known.offset, -known.size or DELETED, known.put)
-        volume.progress.counters.delete(known.size)
+        self._note_delete(key, known)
         return StoreResult(StoreOutcome.DELETED, known.size)
+
+    def _note_delete(self, key: int, known: _Entry) -> None:
+        """What a queued deletion, maybe a repeated one, changes in map and counters."""
+        # The map keeps where the last put is: reading deleted needles and the cookie check need it.
+        self._overlay[key] = _Entry(known.offset, -abs(known.size) or DELETED, known.put)
+        self._volume.progress.counters.delete(known.size)
 
     def _queue(self, key: int, row_size: int, length: int, *pieces: Buffer) -> int:
         """Append a record of ``length`` bytes and its row; the record's offset."""
@@ -286,9 +321,35 @@ class BatchAppend:
         except (OSError, CorruptNeedle):
             return False
 
+    def _is_same_record(self, known: _Entry, operation: StoreOperation, data: memoryview) -> bool:
+        """Whether the live needle is this record, times apart."""
+        if not operation.size or known.size != operation.size:
+            return False
+        try:
+            if self._stored_cookie(known) != operation.cookie:
+                return False
+            if known.put is not None:
+                return bytes(known.put.data) == bytes(data)
+            return self._stored_data_equal(known, operation.checksum, data)
+        except (OSError, DiskError):
+            return False
+
+    def _data_of(self, body: memoryview) -> memoryview:
+        """The data field of a body that may be damaged: then everything counts as data."""
+        data_end = _LENGTH_PREFIX + int.from_bytes(body[:_LENGTH_PREFIX], "big")
+        return body if self._version == 1 or data_end >= len(body) else body[_LENGTH_PREFIX:data_end]
+
     def _stored_data_equal(self, known: _Entry, checksum: int, data: memoryview) -> bool:
         volume, offset, size = self._volume, known.offset, known.size
         if data_position(volume, offset, size, checksum, len(data)) is None:
             return False
         record = read_stored(volume, offset, record_length(size, self._version))
         return bytes(decode_record(record, self._version, size, offset).data) == bytes(data)
+
+
+def _last_modified(body: Buffer, version: int) -> int:
+    """0 when the body is damaged."""
+    try:
+        return decode_body(body, version).last_modified
+    except CorruptNeedle:
+        return 0
