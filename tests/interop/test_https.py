@@ -150,6 +150,8 @@ def test_reads_are_proxied_and_writes_forwarded(
     part = cluster.ask("GET", asked, f"/{fid}", headers={"Range": "bytes=257-259"})
     assert (part.status, part.body) == (206, b"\x01\x02\x03")
     assert cluster.ask("GET", asked, f"/{fid}").body == LARGE
+    version, head, body = curl(cluster.authority, asked.address, f"/{fid}?dl=1", "--http2", "-r", "1-2")
+    assert (version, head["content-range"], body) == ("HTTP/2 206", f"bytes 1-2/{len(LARGE)}", b"\x01\x02")
 
 
 def test_chunks_are_fetched_from_the_other_server(cluster: Cluster) -> None:
