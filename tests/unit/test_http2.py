@@ -262,6 +262,33 @@ class TestEnds:
 
         run(test)
 
+    def test_a_client_that_says_goodbye_gets_its_answers(self) -> None:
+        async def test() -> None:
+            client = Http2Client()
+            stream = await client.ask("GET", "/slow")
+            client.connection.data_received(GoAwayFrame(0, last_stream_id=0).serialize())
+            client.h2.ping(b"12345678")
+            client.request("GET", "/next")
+            assert not client.transport.closed
+            client.host.handler.release.set()
+            await client.settle()
+            assert client.bodies[stream] == b"GET /slow "
+            assert len(client.host.handler.seen) == 1
+            assert client.transport.closed
+
+        run(test)
+
+    def test_a_client_that_complains_is_left(self) -> None:
+        async def test() -> None:
+            client = Http2Client()
+            await client.ask("GET", "/slow")
+            client.connection.data_received(GoAwayFrame(0, error_code=ErrorCodes.INTERNAL_ERROR).serialize())
+            await client.settle()
+            assert client.host.handler.cancelled
+            assert client.transport.aborted
+
+        run(test)
+
     def test_a_stop_lets_requests_finish(self) -> None:
         async def test() -> None:
             client = Http2Client()

@@ -18,6 +18,7 @@ import logging
 import struct
 
 from h2 import events
+from h2.connection import ConnectionState
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, StreamClosedError
 
@@ -157,8 +158,7 @@ class Http2Connection(asyncio.Protocol):
             case events.RemoteSettingsChanged():
                 self._widen(0)
             case events.ConnectionTerminated():
-                # `h2` would not let us answer after that.
-                self._fail()
+                self._say_no_more(event)
         if isinstance(event, _TRIFLES):
             self._trifles += 1
 
@@ -225,6 +225,16 @@ class Http2Connection(asyncio.Protocol):
         else:
             assert not isinstance(exchange.canned, bytes)
             exchange.reply(exchange.canned)
+
+    def _say_no_more(self, event: events.ConnectionTerminated) -> None:
+        """The client begins no more requests, and may wait for the answers to those that it has begun."""
+        if event.error_code != ErrorCodes.NO_ERROR:
+            self._fail()
+            return
+        # `h2` takes the connection to be at its end.
+        self._h2.state_machine.state = ConnectionState.SERVER_OPEN
+        self._closing = True
+        self._close_when_done()
 
     def _leave(self, stream_id: int) -> None:
         """The client wants no answer."""

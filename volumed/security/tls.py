@@ -72,6 +72,7 @@ def server_tls(settings: SecuritySettings) -> TlsContext | None:
 
     def build() -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.options |= ssl.OP_NO_RENEGOTIATION
         _limit(context, settings.tls)
         _load_identity(context, own.cert, own.key)
         if own.ca:
