@@ -377,6 +377,10 @@ class VolumeLoadError(DiskError):
         return cls(f"Error parse volume {volume_id} replication {text} : {reason}")
 
     @classmethod
+    def after_copy(cls, volume_id: int, reason: str) -> VolumeLoadError:
+        return cls(f"failed to mount or validate volume {volume_id}: {reason}")
+
+    @classmethod
     def index_length(cls, path: str, length: int) -> VolumeLoadError:
         return cls(f"unexpected file {path} size: {length}")
 

@@ -29,7 +29,7 @@ from volumed.bus.copy_calls import (
 from volumed.bus.events import VolumeStatistics
 from volumed.bus.router import Reply
 from volumed.bus.staging import StagedBlocks
-from volumed.errors import NodeError, VolumeBusy, VolumedError, VolumeExists
+from volumed.errors import NodeError, VolumeBusy, VolumedError, VolumeExists, VolumeLoadError
 from volumed.formats.idx import decode_rows
 from volumed.storage.append_search import AppendTimes
 from volumed.storage.disk import Disk
@@ -148,7 +148,10 @@ class Copies:
             if copy.doomed:
                 raise NodeError(f"the copy of volume {copy.volume_id} was given up")
             self._disk.arriving.discard(copy.volume_id)
-            mounted = self._disk.mount(copy.volume_id, copy.collection)
+            try:
+                mounted = self._disk.mount(copy.volume_id, copy.collection)
+            except VolumedError as error:
+                raise VolumeLoadError.after_copy(copy.volume_id, error.text) from None
             self._tell_changes([mounted] if mounted else [], [])
             volume = self._disk.volumes[copy.volume_id]
             self._work(copy, lambda: _mounted(volume), reply.result, reply.error)

@@ -37,6 +37,7 @@ class VolumeFilesView(msgspec.Struct, frozen=True):
     """A mounted volume as its files: where they are, and how much of them counts."""
 
     collection: str
+    disk_type: str
     data_base: str
     """Path of a file in the data directory, without the extension."""
     index_base: str

@@ -1,0 +1,90 @@
+"""Another volume server as its client sees it (docs/spec/grpc.md 7.1): its answers, and what its errors become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from volumed.codes import Code
+from volumed.config.address import grpc_address
+from volumed.errors import VolumedError
+from volumed.grpc.streams import Call
+from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
+
+__all__ = ["CLIENT_OPTIONS", "Peer", "PeerError"]
+
+_MESSAGE_BYTES_MAX = 1 << 30
+
+CLIENT_OPTIONS = (
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.lookahead_bytes", 16 << 20),
+    ("grpc.enable_retries", 0),
+    # A connection of its own: what is shared between channels would be torn down for all of them.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class PeerError(VolumedError):
+    """A peer's status: its code, and a text that names both."""
+
+    def __init__(self, text: str, code: Code | None = None, detail: str = "") -> None:
+        super().__init__(text, code)
+        self.detail = detail
+        """The text alone."""
+
+    @classmethod
+    def of(cls, error: grpc.RpcError) -> PeerError:
+        code, detail = error.code(), error.details() or ""
+        # Written as the reference writes them: `NotFound`, not `NOT_FOUND`.
+        name = "Canceled" if code is grpc.StatusCode.CANCELLED else code.name.title().replace("_", "")
+        return cls(f"rpc error: code = {name} desc = {detail}", Code(code.value[0]), detail)
+
+    def under(self, what: str) -> VolumedError:
+        """The same with a text in front."""
+        return VolumedError(f"{what}{self.text}", self.code)
+
+
+class Peer:
+    """A connection for one call of ours, closed with it. A context manager; the methods raise `PeerError`."""
+
+    def __init__(self, address: str, call: Call) -> None:
+        """``address`` like ``host:port`` or ``host:port.grpcPort``. When ``call`` ends, so does what waits here."""
+        self._channel = grpc.insecure_channel(grpc_address(address), options=CLIENT_OPTIONS)
+        self._stub = VolumeServerStub(self._channel)
+        call.when_ended(self._channel.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def ask(self, method: str, request: Any, timeout_s: float) -> Any:
+        """The response of a unary call."""
+        with _errors_named():
+            return getattr(self._stub, method)(request, timeout=timeout_s)
+
+    def stream(self, method: str, request: Any) -> Iterator[Any]:
+        """The responses of a stream, read as they are used."""
+        with _errors_named():
+            yield from getattr(self._stub, method)(request)
+
+
+@contextmanager
+def _errors_named() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise PeerError.of(error) from None
+    except ValueError as error:
+        # The library's word for a channel that was closed.
+        raise PeerError(f"rpc error: code = Canceled desc = {error}", Code.CANCELLED) from None
