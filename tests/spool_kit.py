@@ -16,7 +16,6 @@ from volumed.bus.spool_calls import (
     OpenSpool,
     ReadSpool,
     SpoolBlock,
-    SpoolOpened,
     SpoolStored,
     StoreSpool,
 )
@@ -54,8 +53,9 @@ class SpoolNode(FakeNode):
         match request:
             case OpenSpool():
                 self.opened += 1
-                self.spools[self.opened] = bytearray()
-                return SpoolOpened(self.opened)
+                assert request.spool_id not in self.spools
+                self.spools[request.spool_id] = bytearray()
+                return None
             case AppendSpool():
                 assert slab is not None
                 assert slab.offset == request.shared_at

@@ -11,7 +11,6 @@ Theory of operation
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -29,7 +28,6 @@ from volumed.bus.spool_calls import (
     OpenSpool,
     ReadSpool,
     SpoolBlock,
-    SpoolOpened,
     SpoolStored,
     StoreSpool,
 )
@@ -50,15 +48,18 @@ _IDLE_S = 86_400.0
 """The front sees to slow clients; this is for a spool that it has lost."""
 
 
+_Key = tuple[bytes, int]
+"""Front and number."""
+
+
 @dataclass(slots=True)
 class _Spool:
-    owner: bytes
-    file: File
     used_at: float
+    file: File | None = None
+    """None until it is open."""
     length: int = 0
     checksum: int = 0
-    busy: bool = False
-    """An append is under way."""
+    appending: bool = False
 
 
 class Spools:
@@ -69,8 +70,7 @@ class Spools:
         self._files = disk.site.files
         self._shell = shell
         self._clock = clock
-        self._numbers = itertools.count(1)
-        self._spools: dict[int, _Spool] = {}
+        self._spools: dict[_Key, _Spool] = {}
         self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {
             OpenSpool: self._open,
             AppendSpool: self._append,
@@ -81,21 +81,23 @@ class Spools:
 
     def forget(self, sender: bytes) -> None:
         """Close all spools of a front that is gone."""
-        for spool_id in [spool_id for spool_id, spool in self._spools.items() if spool.owner == sender]:
-            del self._spools[spool_id]
+        for key in [key for key in self._spools if key[0] == sender]:
+            del self._spools[key]
 
     def tick(self) -> None:
         """Close what nobody has used for long."""
         oldest = self._clock() - _IDLE_S
-        for spool_id in [spool_id for spool_id, spool in self._spools.items() if spool.used_at < oldest]:
-            _log.error("spool %d was forgotten", spool_id)
-            del self._spools[spool_id]
+        for key in [key for key, spool in self._spools.items() if spool.used_at < oldest]:
+            _log.error("a spool was forgotten")
+            del self._spools[key]
 
     # Calls
 
     def _open(self, request: OpenSpool, reply: Reply) -> None:
         if len(self._spools) >= _SPOOLS_MAX:
             raise RetryError("too many large uploads at once")
+        key = (reply.sender, request.spool_id)
+        spool = self._spools[key] = _Spool(self._clock())
 
         def work() -> File:
             # The spool and the record that is made of it are on the disk at the same time.
@@ -106,23 +108,26 @@ class Spools:
                 raise disk_error("spool an upload", error) from error
 
         def done(file: File) -> None:
-            spool_id = next(self._numbers)
-            self._spools[spool_id] = _Spool(reply.sender, file, self._clock())
-            reply.result(SpoolOpened(spool_id))
+            spool.file = file
+            reply.result()
 
-        self._shell.in_background(work, done, reply.error, Work.PIECE)
+        def failed(error: Exception) -> None:
+            self._spools.pop(key, None)
+            reply.error(error)
+
+        self._shell.in_background(work, done, failed, Work.PIECE)
 
     def _append(self, request: AppendSpool, reply: Reply) -> None:
-        spool = self._find(request.spool_id, reply)
-        if spool.busy or not 0 < request.length <= SPOOL_BLOCK_BYTES_MAX:
+        spool, file = self._find(request.spool_id, reply)
+        if spool.appending or not 0 < request.length <= SPOOL_BLOCK_BYTES_MAX:
             raise NodeError("a piece of a spool came out of turn")
         piece = self._shell.shared(reply.sender, request.shared_at, request.length)
-        spool.busy = True
+        spool.appending = True
 
         def work() -> int:
             self._require_space(0)
             try:
-                self._files.write_at(spool.file, spool.length, [piece])
+                self._files.write_at(file, spool.length, [piece])
             except OSError as error:
                 raise disk_error("spool an upload", error) from error
             return crc32c(piece, spool.checksum)
@@ -130,38 +135,36 @@ class Spools:
         def done(checksum: int) -> None:
             spool.length += request.length
             spool.checksum = checksum
-            spool.busy = False
+            spool.appending = False
             reply.result()
 
-        # After an error it stays busy: what came is not all there, and nothing more is to come.
+        # After an error nothing more is taken: what came is not all there.
         self._shell.in_background(work, done, reply.error, Work.PIECE)
 
     def _read(self, request: ReadSpool, reply: Reply) -> None:
-        spool = self._find(request.spool_id, reply)
+        spool, file = self._find(request.spool_id, reply)
         if not 0 < request.length <= SPOOL_BLOCK_BYTES_MAX or request.offset + request.length > spool.length:
             raise NodeError(f"no {request.length} bytes at {request.offset} of a spool of {spool.length}")
 
         def work() -> SpoolBlock:
             try:
-                return SpoolBlock(self._files.read_at(spool.file, request.offset, request.length))
+                return SpoolBlock(self._files.read_at(file, request.offset, request.length))
             except OSError as error:
                 raise disk_error("read a spooled upload", error) from error
 
         self._shell.in_background(work, reply.result, reply.error, Work.PIECE)
 
     def _close(self, request: CloseSpool, reply: Reply) -> None:
-        spool = self._spools.get(request.spool_id)
-        if spool is not None and spool.owner == reply.sender:
-            del self._spools[request.spool_id]
+        self._spools.pop((reply.sender, request.spool_id), None)
         reply.result()
 
     def _store(self, request: StoreSpool, reply: Reply) -> None:
-        spool = self._find(request.spool_id, reply)
-        if spool.busy or request.checksum != spool.checksum:
+        spool, file = self._find(request.spool_id, reply)
+        if spool.appending or request.checksum != spool.checksum:
             raise NodeError("the data of a put do not match their checksum")
         fields = msgspec.structs.asdict(request)
         del fields["spool_id"]
-        needle = SpooledNeedle(spool=spool.file, data_length=spool.length, **fields)
+        needle = SpooledNeedle(spool=file, data_length=spool.length, **fields)
         self._place(needle, reply)
 
     def _place(self, needle: SpooledNeedle, reply: Reply) -> None:
@@ -190,12 +193,12 @@ class Spools:
 
     # Inside
 
-    def _find(self, spool_id: int, reply: Reply) -> _Spool:
-        spool = self._spools.get(spool_id)
-        if spool is None or spool.owner != reply.sender:
+    def _find(self, spool_id: int, reply: Reply) -> tuple[_Spool, File]:
+        spool = self._spools.get((reply.sender, spool_id))
+        if spool is None or spool.file is None:
             raise NodeError(f"there is no spool {spool_id}")
         spool.used_at = self._clock()
-        return spool
+        return spool, spool.file
 
     def _require_space(self, wanted_bytes: int) -> None:
         """Any thread. Raises `NoFreeSpace`, `DiskError`."""

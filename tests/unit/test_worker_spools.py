@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.storage_kit import COOKIE, Rig, needle_body
+from volumed.bus.calls import Empty
 from volumed.bus.frames import FLAG_FSYNC, STATUS_OK, StoreOutcome, decode_error, parse_call_reply
 from volumed.bus.router import Reply
 from volumed.bus.spool_calls import (
@@ -20,7 +22,6 @@ from volumed.bus.spool_calls import (
     OpenSpool,
     ReadSpool,
     SpoolBlock,
-    SpoolOpened,
     SpoolStored,
     StoreSpool,
 )
@@ -97,6 +98,7 @@ class Bench:
         self.rig.allocate()
         self.shell = FakeShell()
         self.now = 0.0
+        self.numbers = itertools.count(1)
         self.spools = Spools(self.rig.disk, self.shell, lambda: self.now)  # type: ignore[arg-type]
         self.answers: list[Any] = []
 
@@ -119,10 +121,10 @@ class Bench:
         self.answers = answers
         return answers[0] if answers else None
 
-    def open(self) -> int:
-        opened = self.call(OpenSpool(0))
-        assert isinstance(opened, SpoolOpened)
-        return opened.spool_id
+    def open(self, expected_bytes: int = 0) -> int:
+        spool_id = next(self.numbers)
+        assert self.call(OpenSpool(spool_id, expected_bytes)) == Empty()
+        return spool_id
 
     def append(self, spool_id: int, data: bytes, sender: bytes = FRONT) -> Any:
         self.shell.pool = b"...." + data
@@ -176,6 +178,17 @@ def test_a_closed_spool_is_gone(bench: Bench) -> None:
     bench.call(CloseSpool(spool_id))
 
 
+def test_a_spool_that_is_closed_while_it_is_opened(bench: Bench) -> None:
+    bench.shell.waiting = []
+    assert bench.call(OpenSpool(1, 0)) is None
+    assert isinstance(bench.append(1, b"x"), NodeError)
+    bench.call(CloseSpool(1))
+    bench.shell.waiting.pop()()
+    assert bench.answers == [Empty()]
+    assert bench.nameless() == 0
+    assert isinstance(bench.append(1, b"x"), NodeError)
+
+
 def test_a_spool_ends_with_its_front_and_when_it_is_forgotten(bench: Bench) -> None:
     first = bench.filled()
     bench.now = spools._IDLE_S
@@ -214,15 +227,16 @@ def test_there_are_only_so_many(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(spools, "_SPOOLS_MAX", 2)
     first = bench.open()
     bench.open()
-    assert isinstance(bench.call(OpenSpool(0)), RetryError)
+    assert isinstance(bench.call(OpenSpool(99, 0)), RetryError)
     bench.call(CloseSpool(first))
     bench.open()
 
 
 def test_nothing_is_spooled_when_space_is_low(bench: Bench) -> None:
     bench.files.free_bytes = 2 * len(DATA)
-    assert isinstance(bench.call(OpenSpool(len(DATA))), SpoolOpened)
-    assert isinstance(bench.call(OpenSpool(len(DATA) + 1)), NoFreeSpace)
+    bench.open(len(DATA))
+    assert isinstance(bench.call(OpenSpool(99, len(DATA) + 1)), NoFreeSpace)
+    assert isinstance(bench.append(99, b"x"), NodeError)
     spool_id = bench.open()
     bench.rig.disk.config = msgspec.structs.replace(
         bench.rig.disk.config,

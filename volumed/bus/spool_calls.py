@@ -21,7 +21,6 @@ __all__ = [
     "OpenSpool",
     "ReadSpool",
     "SpoolBlock",
-    "SpoolOpened",
     "SpoolRequest",
     "SpoolStored",
     "StoreSpool",
@@ -31,19 +30,14 @@ SPOOL_BLOCK_BYTES_MAX = 1 << 20
 """Longest piece of one append or read."""
 
 
-class SpoolOpened(msgspec.Struct, frozen=True):
-    """A new, empty spool."""
+class OpenSpool(Request, frozen=True):
+    """Make an empty spool. Fails with `NoFreeSpace` when ``expected_bytes`` would not fit, and `RetryError` when there
+    are too many."""
 
     spool_id: int
-
-
-class OpenSpool(Request, frozen=True):
-    """Make a spool. Fails with `NoFreeSpace` when ``expected_bytes`` would not fit, and `RetryError` when there are
-    too many."""
-
+    """Given by the sender, which never uses one twice: so it can close a spool whose opening it did not wait for."""
     expected_bytes: int
     """0 = not known."""
-    Result: ClassVar[type[msgspec.Struct]] = SpoolOpened
 
 
 class AppendSpool(Request, frozen=True):

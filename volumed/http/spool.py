@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -19,7 +20,6 @@ from volumed.bus.spool_calls import (
     CloseSpool,
     OpenSpool,
     ReadSpool,
-    SpoolOpened,
     StoreSpool,
 )
 from volumed.errors import RetryError, VolumedError
@@ -31,6 +31,7 @@ from volumed.storage.view import VolumeHandle
 __all__ = ["Spool"]
 
 _CALL_S = 60.0
+_numbers = itertools.count(1)
 _STORE_BYTES_PER_S = 8 << 20
 """A disk that copies more slowly is taken for one that hangs."""
 
@@ -40,11 +41,11 @@ class Spool:
 
     All but `put` raise what the disk raises, `DiskUnavailable` among it."""
 
-    def __init__(self, link: Link, pool: BodyPool, disk_id: int, spool_id: int) -> None:
+    def __init__(self, link: Link, pool: BodyPool, disk_id: int) -> None:
         self._link = link
         self._pool = pool
         self._disk_id = disk_id
-        self._spool_id = spool_id
+        self._spool_id = next(_numbers)
         self._slab: Slab | None = None
         self._filled = 0
         self._append: asyncio.Future[Any] | None = None
@@ -55,9 +56,13 @@ class Spool:
     @classmethod
     async def open(cls, node: Node, disk_id: int, expected_bytes: int) -> Spool:
         """An empty spool on one disk."""
-        link = node.link(disk_id)
-        opened: SpoolOpened = await link.call(OpenSpool(expected_bytes), _CALL_S)
-        return cls(link, node.pool, disk_id, opened.spool_id)
+        spool = cls(node.link(disk_id), node.pool, disk_id)
+        try:
+            await spool._link.call(OpenSpool(spool._spool_id, expected_bytes), _CALL_S)
+        except BaseException:
+            spool.release()
+            raise
+        return spool
 
     def __len__(self) -> int:
         """Bytes written."""
