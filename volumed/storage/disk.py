@@ -257,7 +257,7 @@ class Disk:
         )
 
     def describe(self, volume_id: int) -> VolumeFilesView:
-        """A volume as its files. Raises `VolumeNotFound`."""
+        """A volume as its files. Raises `VolumeNotFound`, `VolumeUnavailable`."""
         volume = self._volumes.get(volume_id)
         if volume is None:
             raise VolumeNotFound.on_status(volume_id)

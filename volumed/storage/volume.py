@@ -182,10 +182,13 @@ class Volume:
         return VolumeStatistics(report, counters.content_bytes, reported=not hidden)
 
     def describe(self) -> VolumeFilesView:
-        """Its files, and how much of them counts; more may be there that is not committed yet."""
+        """Its files, and how much of them counts; more may be there that is not committed yet. Raises
+        `VolumeUnavailable`."""
+        self._readable()
         counters = self.progress.counters
         return VolumeFilesView(
             collection=self.collection,
+            disk_type=self.site.config.disk_type,
             data_base=self.paths.data(""),
             index_base=self.paths.index(""),
             dat_inode=self.dat.inode,
