@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import ssl
@@ -47,6 +48,11 @@ def shown_certificates(authority: Authority, node: HttpsVolumed) -> set[bytes | 
     return shown
 
 
+def front_pids(node: HttpsVolumed) -> list[int]:
+    titles = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in node.pids()}
+    return [pid for pid, title in titles.items() if title.startswith("volumed: http front")]
+
+
 def test_a_certificate_is_renewed_without_losing_connections(authority: Authority, node: HttpsVolumed) -> None:
     before = shown_certificates(authority, node)
     with authority.connect(node) as kept:
@@ -59,6 +65,11 @@ def test_a_certificate_is_renewed_without_losing_connections(authority: Authorit
     authority.key.write_text("nonsense")
     wait_until(lambda: "certificates stay as they are" in node.log_path.read_text(), timeout_s=30, what="a complaint")
     assert shown_certificates(authority, node) == new
+    # A front that starts now has what the arbiter began with.
+    fronts = front_pids(node)
+    os.kill(fronts[0], signal.SIGKILL)
+    wait_until(lambda: len({*front_pids(node)} - {*fronts}) == 1, timeout_s=30, what="another front")
+    wait_until(lambda: shown_certificates(authority, node) == before | new, timeout_s=30, what="both certificates")
 
 
 def test_standalone_greets_with_a_url_that_works(authority: Authority, node: HttpsVolumed) -> None:

@@ -20,7 +20,7 @@ from volumed.http import tls_accept
 from volumed.http.peer import PeerClient, PeerError
 from volumed.http.tls_accept import TlsAdopter
 from volumed.security.settings import HttpsClient, HttpsServer, SecuritySettings, TlsLimits
-from volumed.security.tls import TlsContext, check_tls, client_tls, refresh_interval_s, server_tls
+from volumed.security.tls import TlsContext, client_tls, load_tls, refresh_interval_s, server_tls
 
 HOST = "127.0.0.1"
 
@@ -97,7 +97,7 @@ class TestSettings:
         else:
             given = settings(authority, **own)
         with pytest.raises(ConfigError) as failure:
-            check_tls(given)
+            load_tls(given)
         text = str(failure.value)
         for name, path in paths.items():
             text = text.replace(path, name)

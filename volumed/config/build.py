@@ -14,7 +14,7 @@ from volumed.config.node import NodeConfig
 from volumed.config.notyet import refuse_unimplemented_security
 from volumed.config.volume_toml import read_probe_settings
 from volumed.security.settings import SecuritySettings
-from volumed.security.tls import check_tls
+from volumed.security.tls import load_tls
 
 __all__ = ["build_node_config"]
 
@@ -33,7 +33,7 @@ def build_node_config(
 ) -> NodeConfig:
     """Decide everything that is not decided by the master. Raises `ConfigError`."""
     refuse_unimplemented_security(security)
-    check_tls(security)
+    load_tls(security)  # better a line now than fronts that do not start
     disks = disk_configs(line)
     standalone = line.mode == STANDALONE
     ip = line.text("ip") or _default_ip(standalone and not line.text("ip.bind"))

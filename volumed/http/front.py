@@ -27,6 +27,8 @@ from volumed.http.throttle import make_bells, ring_bells
 from volumed.logs import configure_logging
 from volumed.nodetable import NodeTable
 from volumed.processes import die_with_parent, set_title
+from volumed.security.settings import load_security
+from volumed.security.tls import load_tls
 
 __all__ = ["FrontApplication", "main"]
 
@@ -62,6 +64,7 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self._table = NodeTable(config.node_table_path())
+        self.tls = load_tls(load_security(config.runtime_dir))
         self.bells = make_bells(len(self._table.fronts))
         self._slots: dict[int, int] = {}
         # A stop that reaches a new front before it has handlers of its own would be taken by the arbiter's, and lost.

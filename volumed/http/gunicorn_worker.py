@@ -40,7 +40,7 @@ def release_signals() -> None:
 
 
 class FrontWorker(Worker):  # type: ignore[misc]
-    """One front. The application object carries configuration and bells; ``slot`` is set before the fork."""
+    """One front. The application object carries configuration, bells and TLS; ``slot`` is set before the fork."""
 
     sockets: list[Any]
     ppid: int
@@ -71,7 +71,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
         row.claim(os.getpid())
         metrics = FrontMetrics(MetricsPage(config.metrics_path(f"http-{self.slot}")))
         throttle = Throttle(config, table, self.slot, self.app.bells, loop)
-        server = FrontServer(config, table, row, loop, metrics, throttle)
+        server = FrontServer(config, table, row, loop, metrics, throttle, self.app.tls)
         for listener, public in zip(self.sockets, (False, True), strict=False):
             server.listen(listener.sock, public=public)
         beat = loop.create_task(self._beat(stop))

@@ -31,8 +31,7 @@ from volumed.http.throttle import Throttle
 from volumed.http.tls_accept import TlsAdopter
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import FrontRow, NodeTable
-from volumed.security.settings import load_security
-from volumed.security.tls import client_tls, follow_files, refresh_interval_s, server_tls
+from volumed.security.tls import NodeTls, follow_files, refresh_interval_s
 
 __all__ = ["FrontServer", "NodeHandler"]
 
@@ -103,6 +102,7 @@ class FrontServer:
         loop: asyncio.AbstractEventLoop,
         metrics: FrontMetrics,
         throttle: Throttle,
+        tls: NodeTls,
     ) -> None:
         self.loop = loop
         self.clock: Callable[[], float] = loop.time
@@ -112,18 +112,17 @@ class FrontServer:
         self.limits_uploads = throttle.uploads is not None
         self._table = table
         self._row = row
-        security = load_security(config.runtime_dir)
-        self._tls = server_tls(security)
-        peer_tls = client_tls(security.https_client)
-        self._node = FrontNode(config, table, loop, metrics, throttle, peer_tls)
+        for context in tls.contexts:
+            context.refresh()
+        self._tls = tls.server
+        self._node = FrontNode(config, table, loop, metrics, throttle, tls.client)
         self.pool: BodyPool | None = self._node.pool
         self.handler = NodeHandler(self._node)
         self._connections: set[Connection | Http2Connection] = set()
         self._acceptors: list[Acceptor] = []
         self._all_closed = asyncio.Event()
         self._sweeper = loop.create_task(self._sweep())
-        followed = [context for context in (self._tls, peer_tls) if context is not None]
-        self._follower = loop.create_task(follow_files(followed, refresh_interval_s(os.environ)))
+        self._follower = loop.create_task(follow_files(tls.contexts, refresh_interval_s(os.environ)))
 
     def listen(self, listener: socket.socket, *, public: bool) -> None:
         """Accept on a listening socket. The public one is always plain (http.md 1.6)."""

@@ -6,60 +6,21 @@ certificates can be renewed while the node runs. Connections keep the context th
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from volumed.config.disks import ConfigError
-from volumed.config.flagtypes import parse_duration_s
 from volumed.security.ciphers import TLS13_ONLY, openssl_ciphers, tls_version
+from volumed.security.followed import FollowedFiles
 from volumed.security.settings import HttpsClient, SecuritySettings, TlsLimits
 
-__all__ = ["TlsContext", "check_tls", "client_tls", "follow_files", "refresh_interval_s", "server_tls"]
+__all__ = ["TlsContext", "check_tls", "client_tls", "load_authority", "load_identity", "server_tls"]
 
-_log = logging.getLogger(__name__)
-
-_REFRESH_S = 5 * 3600.0
-_RETRY_S = 60.0
-_REFRESH_VARIABLE = "WEED_TLS_CERT_REFRESH_INTERVAL"
 _NO_PASSWORD = "a password is needed"
 
-Stamp = tuple[int, int, int]
 
-
-class TlsContext:
-    """The context for new connections: `current`."""
-
-    def __init__(self, build: Callable[[], ssl.SSLContext], files: Sequence[str]) -> None:
-        """``build`` reads ``files``. Raises `ConfigError` when they are of no use."""
-        self._build = build
-        self._files = [path for path in files if path]
-        self._stamps = self._look()
-        self.current = build()
-
-    def refresh(self) -> bool:
-        """Read the files again if they have changed. Blocks on them. False: what they have become is of no use; that is
-        logged and changes nothing."""
-        try:
-            stamps = self._look()
-            if stamps == self._stamps:
-                return True
-            self.current = self._build()
-        except ConfigError as error:
-            _log.error("certificates stay as they are: %s", error)
-            return False
-        self._stamps = stamps
-        _log.info("read again: %s", ", ".join(self._files))
-        return True
-
-    def _look(self) -> list[Stamp]:
-        try:
-            found = [os.stat(path) for path in self._files]
-        except OSError as error:
-            raise ConfigError(f"open {error.filename}: {error.strerror}") from None
-        return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in found]
+TlsContext: TypeAlias = "FollowedFiles[ssl.SSLContext]"
+"""The context for new connections."""
 
 
 def server_tls(settings: SecuritySettings) -> TlsContext | None:
@@ -74,14 +35,14 @@ def server_tls(settings: SecuritySettings) -> TlsContext | None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.options |= ssl.OP_NO_RENEGOTIATION
         _limit(context, settings.tls)
-        _load_identity(context, own.cert, own.key)
+        load_identity(context, own.cert, own.key)
         if own.ca:
-            _load_authority(context, own.ca)
+            load_authority(context, own.ca)
             context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["h2", "http/1.1"])
         return context
 
-    return TlsContext(build, (own.cert, own.key, own.ca))
+    return FollowedFiles(build, (own.cert, own.key, own.ca))
 
 
 def client_tls(settings: HttpsClient) -> TlsContext | None:
@@ -95,44 +56,22 @@ def client_tls(settings: HttpsClient) -> TlsContext | None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if settings.ca:
-            _load_authority(context, settings.ca)
+            load_authority(context, settings.ca)
         else:
             context.load_default_certs()
         if settings.cert:
-            _load_identity(context, settings.cert, settings.key)
+            load_identity(context, settings.cert, settings.key)
         if settings.insecure_skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
 
-    return TlsContext(build, (settings.cert, settings.key, settings.ca))
+    return FollowedFiles(build, (settings.cert, settings.key, settings.ca))
 
 
-def check_tls(settings: SecuritySettings) -> None:
-    """Raise `ConfigError` when the node could not start with these settings."""
-    server_tls(settings)
-    client_tls(settings.https_client)
-
-
-def refresh_interval_s(environ: Mapping[str, str]) -> float:
-    """How often to look whether certificate files have changed."""
-    text = environ.get(_REFRESH_VARIABLE, "")
-    try:
-        seconds = parse_duration_s(text) if text else _REFRESH_S
-    except ValueError as error:
-        _log.warning("%s: %s", _REFRESH_VARIABLE, error)
-        return _REFRESH_S
-    return seconds if seconds > 0 else _REFRESH_S
-
-
-async def follow_files(contexts: Sequence[TlsContext], interval_s: float) -> None:
-    """Refresh for ever. The files may lie on a slow disk, so a thread reads them."""
-    pause_s = interval_s
-    while True:
-        await asyncio.sleep(pause_s)
-        useful = [await asyncio.to_thread(context.refresh) for context in contexts]
-        # Certificate and key may just have been caught between two writes.
-        pause_s = interval_s if all(useful) else min(interval_s, _RETRY_S)
+def load_tls(settings: SecuritySettings) -> NodeTls:
+    """Everything that these settings ask for. Raises `ConfigError` when the node cannot start with them."""
+    return NodeTls(server_tls(settings), client_tls(settings.https_client))
 
 
 def _require_pair(section: str, cert: str, key: str) -> None:
@@ -155,7 +94,7 @@ def _limit(context: ssl.SSLContext, limits: TlsLimits) -> None:
             context.set_ciphers(ciphers)
 
 
-def _load_identity(context: ssl.SSLContext, cert: str, key: str) -> None:
+def load_identity(context: ssl.SSLContext, cert: str, key: str) -> None:
     try:
         # Without a password function OpenSSL would ask on the terminal.
         context.load_cert_chain(cert, key, password=_refuse_password)
@@ -163,7 +102,7 @@ def _load_identity(context: ssl.SSLContext, cert: str, key: str) -> None:
         raise ConfigError(f"cannot use certificate {cert} with key {key}: {error}") from None
 
 
-def _load_authority(context: ssl.SSLContext, ca: str) -> None:
+def load_authority(context: ssl.SSLContext, ca: str) -> None:
     try:
         context.load_verify_locations(ca)
     except (OSError, ValueError) as error:
