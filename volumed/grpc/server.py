@@ -12,7 +12,9 @@ from volumed.grpc.admin_gate import AdminGate
 from volumed.grpc.handlers import Behaviour, Handler, method_handler, refusal
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import PROFILES
+from volumed.grpc.servicers.copy import CopyServicer
 from volumed.grpc.servicers.deletes import DeletesServicer
+from volumed.grpc.servicers.files import FilesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
 from volumed.grpc.servicers.marks import MarksServicer
 from volumed.grpc.servicers.status import StatusServicer
@@ -47,22 +49,28 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     """RPC name → handler of every method this version serves; all others of the contract are UNIMPLEMENTED."""
     profile = PROFILES[node.config.compat]
     lifecycle = LifecycleServicer(node, profile)
+    files = FilesServicer(node)
     status = StatusServicer(node)
     marks = MarksServicer(node, profile)
     return {
         "AllocateVolume": lifecycle.allocate_volume,
         "BatchDelete": DeletesServicer(node).batch_delete,
+        "CopyFile": files.copy_file,
         "DeleteCollection": lifecycle.delete_collection,
         "GetState": status.get_state,
         "Ping": status.ping,
+        "ReadVolumeFileStatus": files.read_volume_file_status,
         "SetState": status.set_state,
+        "VolumeCopy": CopyServicer(node, profile).volume_copy,
         "VolumeDelete": lifecycle.volume_delete,
+        "VolumeIncrementalCopy": files.volume_incremental_copy,
         "VolumeMarkReadonly": marks.volume_mark_readonly,
         "VolumeMarkWritable": marks.volume_mark_writable,
         "VolumeMount": lifecycle.volume_mount,
         "VolumeServerLeave": status.volume_server_leave,
         "VolumeServerStatus": status.volume_server_status,
         "VolumeStatus": status.volume_status,
+        "VolumeSyncStatus": files.volume_sync_status,
         "VolumeUnmount": lifecycle.volume_unmount,
     }
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 __all__ = [
+    "copy_counts_differ",
+    "existing_not_deleted",
     "maintenance",
     "no_peer_info",
+    "no_such_ec_volume",
     "no_such_volume_id",
     "not_authorized",
     "not_implemented",
+    "not_located",
+    "source_has_no_status",
+    "source_not_asked",
     "unknown_method",
     "unknown_service",
+    "untrusted_source",
+    "was_compacted",
 ]
 
 
@@ -46,3 +54,50 @@ def not_implemented(method: str) -> str:
 def no_such_volume_id(volume_id: int) -> str:
     """Status RPCs, section 3.8."""
     return f"not found volume id {volume_id}"
+
+
+def no_such_ec_volume(volume_id: int) -> str:
+    """CopyFile, section 3.17."""
+    return f"CopyFile not found ec volume id {volume_id}"
+
+
+
+def was_compacted(volume_id: int) -> str:
+    """CopyFile, section 3.17."""
+    return f"volume {volume_id} is compacted"
+
+
+
+def not_located(since_ns: int, reason: str) -> str:
+    """VolumeIncrementalCopy, section 3.9."""
+    return f"fail to locate by appendAtNs {since_ns}: {reason}"
+
+
+
+def untrusted_source(address: str, reason: str) -> str:
+    """VolumeCopy, section 3.16."""
+    return f"invalid source data node {address}: {reason}"
+
+
+
+def existing_not_deleted(volume_id: int, reason: str) -> str:
+    """VolumeCopy, section 3.16."""
+    return f"failed to delete existing volume {volume_id}: {reason}"
+
+
+
+def source_has_no_status() -> str:
+    """VolumeCopy, section 3.16; the peer's error follows."""
+    return "read volume file status failed, "
+
+
+
+def source_not_asked(volume_id: int) -> str:
+    """VolumeCopy, section 3.16; the peer's error follows."""
+    return f"read source volume {volume_id} status after copy failed: "
+
+
+
+def copy_counts_differ(kind: str, found: int, expected: int) -> str:
+    """VolumeCopy, section 3.16; ``kind`` is "file" or "deleted"."""
+    return f"target {kind} count [{found}] is not same as origin {kind} count [{expected}]"
