@@ -17,6 +17,8 @@ class Profile:
     """NOT_FOUND with the suffix ``: volume not found``, instead of UNKNOWN without it."""
     not_empty_names_volume: bool
     """FAILED_PRECONDITION ``DeleteVolume N: volume not empty``, instead of UNKNOWN ``volume not empty``."""
+    missing_needle_has_code: bool
+    """NOT_FOUND of ``VolumeNeedleStatus``, instead of UNKNOWN."""
     checks_sources: bool
     """Refuse to pull from loopback and link-local addresses, unless a flag allows it."""
     counts_copied_needles: bool
@@ -29,6 +31,7 @@ PROFILES = {
         mark_readonly_in_maintenance=False,
         missing_volume_has_code=False,
         not_empty_names_volume=False,
+        missing_needle_has_code=False,
         checks_sources=False,
         counts_copied_needles=False,
     ),
@@ -37,6 +40,7 @@ PROFILES = {
         mark_readonly_in_maintenance=True,
         missing_volume_has_code=True,
         not_empty_names_volume=True,
+        missing_needle_has_code=True,
         checks_sources=True,
         counts_copied_needles=True,
     ),

@@ -17,7 +17,10 @@ from volumed.grpc.servicers.deletes import DeletesServicer
 from volumed.grpc.servicers.files import FilesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
 from volumed.grpc.servicers.marks import MarksServicer
+from volumed.grpc.servicers.needles import NeedlesServicer
 from volumed.grpc.servicers.status import StatusServicer
+from volumed.grpc.servicers.tail import TailServicer
+from volumed.grpc.servicers.tail_receiver import TailReceiverServicer
 from volumed.grpc.streams import CALLS_MAX, CallThreads
 from volumed.security.access import AccessView
 from volumed.wire import volume_server_pb2 as pb
@@ -52,6 +55,8 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     files = FilesServicer(node)
     status = StatusServicer(node)
     marks = MarksServicer(node, profile)
+    needles = NeedlesServicer(node, profile)
+    tail = TailServicer(node)
     return {
         "AllocateVolume": lifecycle.allocate_volume,
         "BatchDelete": DeletesServicer(node).batch_delete,
@@ -59,6 +64,9 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "DeleteCollection": lifecycle.delete_collection,
         "GetState": status.get_state,
         "Ping": status.ping,
+        "ReadAllNeedles": needles.read_all_needles,
+        "ReadNeedleBlob": needles.read_needle_blob,
+        "ReadNeedleMeta": needles.read_needle_meta,
         "ReadVolumeFileStatus": files.read_volume_file_status,
         "SetState": status.set_state,
         "VolumeCopy": CopyServicer(node, profile).volume_copy,
@@ -67,11 +75,15 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "VolumeMarkReadonly": marks.volume_mark_readonly,
         "VolumeMarkWritable": marks.volume_mark_writable,
         "VolumeMount": lifecycle.volume_mount,
+        "VolumeNeedleStatus": needles.volume_needle_status,
         "VolumeServerLeave": status.volume_server_leave,
         "VolumeServerStatus": status.volume_server_status,
         "VolumeStatus": status.volume_status,
         "VolumeSyncStatus": files.volume_sync_status,
+        "VolumeTailReceiver": TailReceiverServicer(node, profile).volume_tail_receiver,
+        "VolumeTailSender": tail.volume_tail_sender,
         "VolumeUnmount": lifecycle.volume_unmount,
+        "WriteNeedleBlob": needles.write_needle_blob,
     }
 
 

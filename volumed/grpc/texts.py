@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 __all__ = [
+    "bad_header",
     "copy_counts_differ",
+    "endless_record",
     "existing_not_deleted",
+    "invalid_needle_size",
+    "invalid_source_server",
     "maintenance",
+    "needle_not_found",
+    "negative_offset",
     "no_peer_info",
+    "no_receiving_volume",
     "no_such_ec_volume",
     "no_such_volume_id",
+    "no_volume_for_meta",
     "not_authorized",
     "not_implemented",
     "not_located",
+    "read_blob_failed",
     "source_has_no_status",
     "source_not_asked",
+    "tail_failed",
     "unknown_method",
     "unknown_service",
     "untrusted_source",
+    "volume_not_found",
     "was_compacted",
+    "write_blob_failed",
 ]
 
 
@@ -61,11 +73,9 @@ def no_such_ec_volume(volume_id: int) -> str:
     return f"CopyFile not found ec volume id {volume_id}"
 
 
-
 def was_compacted(volume_id: int) -> str:
     """CopyFile, section 3.17."""
     return f"volume {volume_id} is compacted"
-
 
 
 def not_located(since_ns: int, reason: str) -> str:
@@ -73,11 +83,9 @@ def not_located(since_ns: int, reason: str) -> str:
     return f"fail to locate by appendAtNs {since_ns}: {reason}"
 
 
-
 def untrusted_source(address: str, reason: str) -> str:
     """VolumeCopy, section 3.16."""
     return f"invalid source data node {address}: {reason}"
-
 
 
 def existing_not_deleted(volume_id: int, reason: str) -> str:
@@ -85,11 +93,9 @@ def existing_not_deleted(volume_id: int, reason: str) -> str:
     return f"failed to delete existing volume {volume_id}: {reason}"
 
 
-
 def source_has_no_status() -> str:
     """VolumeCopy, section 3.16; the peer's error follows."""
     return "read volume file status failed, "
-
 
 
 def source_not_asked(volume_id: int) -> str:
@@ -97,7 +103,66 @@ def source_not_asked(volume_id: int) -> str:
     return f"read source volume {volume_id} status after copy failed: "
 
 
-
 def copy_counts_differ(kind: str, found: int, expected: int) -> str:
     """VolumeCopy, section 3.16; ``kind`` is "file" or "deleted"."""
     return f"target {kind} count [{found}] is not same as origin {kind} count [{expected}]"
+
+
+def bad_header(offset: int) -> str:
+    """Section 3.22."""
+    return f"cannot read needle header at offset {offset}: no record begins there"
+
+
+def invalid_needle_size(size: int) -> str:
+    """Section 3.19."""
+    return f"invalid needle size {size}"
+
+
+def needle_not_found(key: int) -> str:
+    """Section 3.31."""
+    return f"needle not found {key}"
+
+
+def negative_offset(path: str) -> str:
+    """Section 3.19."""
+    return f"readat {path}: negative offset"
+
+
+def no_receiving_volume(volume_id: int) -> str:
+    """Section 3.24."""
+    return f"receiver not found volume id {volume_id}"
+
+
+def no_volume_for_meta(volume_id: int) -> str:
+    """Section 3.20."""
+    return f"{no_such_volume_id(volume_id)} and read needle metadata at ec shards is not supported"
+
+
+def read_blob_failed(offset: int, size: int, reason: str) -> str:
+    """Section 3.19."""
+    return f"read needle blob offset {offset} size {size}: {reason}"
+
+
+def tail_failed(reason: str) -> str:
+    """Section 3.23."""
+    return f"streamFollow: {reason}"
+
+
+def volume_not_found(volume_id: int) -> str:
+    """Section 3.31."""
+    return f"volume not found {volume_id}"
+
+
+def write_blob_failed(key: int, size: int, reason: str) -> str:
+    """Section 3.21."""
+    return f"write blob needle {key} size {size}: {reason}"
+
+
+def endless_record() -> str:
+    """Ours: a tail that is no sequence of records."""
+    return "the source sends a record that does not end"
+
+
+def invalid_source_server(source: str, reason: str) -> str:
+    """Section 3.24."""
+    return f"invalid source volume server {source}: {reason}"

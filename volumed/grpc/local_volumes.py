@@ -1,0 +1,55 @@
+"""Reading mounted volumes for a call, on the call's own thread: a disk that hangs holds up nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from volumed.errors import StaleGeneration, VolumedError
+from volumed.grpc.node import GrpcNode
+from volumed.storage.fileio import FileIO
+from volumed.storage.mounted import MountedVolume, VolumeState, volume_state
+from volumed.storage.view import VolumeHandle
+
+__all__ = ["LocalVolumes"]
+
+T = TypeVar("T")
+
+_ATTEMPTS = 5
+"""A volume changes its files when it is compacted or mounted again, which takes minutes the next time."""
+
+
+class LocalVolumes:
+    """The volumes of this node, by id. Any thread."""
+
+    def __init__(self, node: GrpcNode) -> None:
+        self._node = node
+        self._files = FileIO()
+        self._width = node.config.offset_width
+
+    def find(self, volume_id: int, missing_text: str) -> VolumeHandle:
+        """Raises `VolumedError` with ``missing_text`` when nobody has it, `DiskUnavailable`."""
+        handle = self._node.locate(volume_id)
+        if handle is None:
+            raise VolumedError(missing_text)
+        return handle
+
+    def state(self, handle: VolumeHandle) -> VolumeState:
+        """What the volume is now, without waiting for its disk. Raises `StaleGeneration`."""
+        return volume_state(handle, self._width)
+
+    def open(self, handle: VolumeHandle, state: VolumeState) -> MountedVolume:
+        """Its files. Raises what `MountedVolume` raises."""
+        directory = self._node.config.disks[handle.disk_id].idx_directory
+        return MountedVolume(self._files, state, directory, self._width)
+
+    def use(self, volume_id: int, missing_text: str, work: Callable[[VolumeHandle, MountedVolume], T]) -> T:
+        """The result of ``work``, which is done again when the volume's files were replaced meanwhile."""
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            handle = self.find(volume_id, missing_text)
+            try:
+                return work(handle, self.open(handle, self.state(handle)))
+            except StaleGeneration:
+                if not attempts_left:
+                    raise
+        raise AssertionError
