@@ -83,6 +83,46 @@ def test_a_connection_is_used_again_and_replaced_when_it_is_gone() -> None:
     asyncio.run(test())
 
 
+class Pieces:
+    """A long body, which counts how often it was begun."""
+
+    begun = 0
+
+    def __len__(self) -> int:
+        return 3_000_000
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun += 1
+        for letter in (b"a", b"b", b"c"):
+            yield letter * 1_000_000
+
+
+def test_a_long_body_is_sent_in_pieces_and_again_on_a_new_connection() -> None:
+    async def test() -> None:
+        received: list[bytes] = []
+
+        async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for _ in range(2):
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b"Content-Length: 3000002\r\n" in head:
+                    if not received:
+                        received.append(b"lost")
+                        return
+                    received.append(await reader.readexactly(3_000_002))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+
+        client, body = PeerClient(), Pieces()
+        async with serving(script) as address:
+            await (await client.request("GET", address, b"/")).read(10)
+            response = await client.request("POST", address, b"/", [], (b"<", body, b">"))
+            assert await response.read(10) == b"x"
+            client.close()
+        assert received == [b"lost", b"<" + b"a" * 1_000_000 + b"b" * 1_000_000 + b"c" * 1_000_000 + b">"]
+        assert body.begun == 2
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize(
     "answer",
     [
