@@ -19,8 +19,9 @@ from volumed.config.disks import ConfigError
 from volumed.http import tls_accept
 from volumed.http.peer import PeerClient, PeerError
 from volumed.http.tls_accept import TlsAdopter
+from volumed.security.followed import refresh_interval_s
 from volumed.security.settings import HttpsClient, HttpsServer, SecuritySettings, TlsLimits
-from volumed.security.tls import TlsContext, client_tls, load_tls, refresh_interval_s, server_tls
+from volumed.security.tls import TlsContext, client_tls, load_tls, server_tls
 
 HOST = "127.0.0.1"
 

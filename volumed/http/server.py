@@ -31,7 +31,8 @@ from volumed.http.throttle import Throttle
 from volumed.http.tls_accept import TlsAdopter
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import FrontRow, NodeTable
-from volumed.security.tls import NodeTls, follow_files, refresh_interval_s
+from volumed.security.followed import follow_files, refresh_interval_s
+from volumed.security.tls import NodeTls
 
 __all__ = ["FrontServer", "NodeHandler"]
 

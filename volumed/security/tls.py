@@ -7,20 +7,32 @@ certificates can be renewed while the node runs. Connections keep the context th
 from __future__ import annotations
 
 import ssl
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from volumed.config.disks import ConfigError
 from volumed.security.ciphers import TLS13_ONLY, openssl_ciphers, tls_version
 from volumed.security.followed import FollowedFiles
 from volumed.security.settings import HttpsClient, SecuritySettings, TlsLimits
 
-__all__ = ["TlsContext", "check_tls", "client_tls", "load_authority", "load_identity", "server_tls"]
+__all__ = ["NodeTls", "TlsContext", "client_tls", "load_authority", "load_identity", "load_tls", "server_tls"]
 
 _NO_PASSWORD = "a password is needed"
 
-
 TlsContext: TypeAlias = "FollowedFiles[ssl.SSLContext]"
 """The context for new connections."""
+
+
+class NodeTls(NamedTuple):
+    """What HTTP fronts speak TLS with; None: plain. Made before the fork, so that a front can start while new files are of
+    no use."""
+
+    server: TlsContext | None
+    client: TlsContext | None
+
+    @property
+    def contexts(self) -> list[TlsContext]:
+        """Those that there are."""
+        return [context for context in self if context is not None]
 
 
 def server_tls(settings: SecuritySettings) -> TlsContext | None:
