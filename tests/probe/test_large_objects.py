@@ -25,9 +25,9 @@ from tests.web import BOUNDARY, assign, get, upload
 
 pytestmark = [pytest.mark.probe, pytest.mark.timeout(300)]
 
-SIZE = int(os.environ.get("VOLUMED_LARGE_MB", "200")) << 20
-FRONT_BYTES_MAX = 64 << 20
-NODE_BYTES_MAX = 150 << 20
+SIZE = int(os.environ.get("VOLUMED_LARGE_MB", "120")) << 20
+FRONT_BYTES_MAX = 48 << 20
+NODE_BYTES_MAX = 80 << 20
 INTERRUPTED = 40 << 20
 NOISE = Pattern(SIZE)
 TEXT = Pattern(SIZE, text=True)
