@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
     from volumed.bus.events import DiskFailed
     from volumed.config.node import load_node_config
     from volumed.errors import DiskError
+    from volumed.metrics.families import Owner
     from volumed.metrics.page import MetricsPage
+    from volumed.metrics.recorder import Recorder
     from volumed.storage.disk import Disk
     from workers.io_errors import CountingFiles
     from workers.loop import DiskLoop
@@ -39,17 +41,18 @@ def main(arguments: list[str]) -> int:
     configure_logging("worker", config.log_verbosity, disk_id, as_json=config.log_json)
     set_title(f"volumed: disk {disk_id} {disk_config.directory}")
     loop = DiskLoop(config, disk_id, epoch)
+    recorder = Recorder(MetricsPage(config.metrics_path(f"disk-{disk_id}")), Owner.WORKER)
     # A terminal sends SIGINT to the whole group; the supervisor decides when a disk stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: loop.stop())
     try:
-        disk = Disk.open(disk_config, config, CountingFiles(MetricsPage(config.metrics_path(f"disk-{disk_id}"))))
+        disk = Disk.open(disk_config, config, CountingFiles(recorder))
     except DiskError as error:
         _log.error("cannot open %s: %s", disk_config.directory, error.text)
         loop.publish(DiskFailed(disk_id, epoch, error.text))
         loop.close()
         return EXIT_DISK_FAILED
-    host = VolumeHost(disk, config, epoch, loop)
+    host = VolumeHost(disk, config, epoch, loop, recorder)
     loop.serve(host)
     host.close()
     loop.close()

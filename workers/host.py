@@ -35,6 +35,9 @@ class Work(enum.Enum):
     COPY = "copy"
     """A whole object."""
 
+    VACUUM = "vacuum"
+    """All that is alive in a volume."""
+
 
 class Flush(Protocol):
     """Files of one shard that must reach the disk before some operations of a batch may be answered."""
@@ -86,6 +89,9 @@ class Shell(Protocol):
         """Run ``work`` on a thread of its kind, then ``done`` with its result, or ``failed``, on the loop thread: so
         whatever takes long prepares aside, and only the loop thread changes a shard."""
 
+    def post(self, action: Callable[[], None]) -> None:
+        """Call ``action`` on the loop thread, after what is ready now (any thread)."""
+
     def publish(self, event: WorkerEvent) -> None:
         """Tell the supervisor."""
 
@@ -125,6 +131,9 @@ class ShardHost(Protocol):
 
     def tick(self) -> None:
         """Once a second."""
+
+    def stop(self) -> None:
+        """The process is going to end: stop whatever would take long."""
 
     def close(self) -> None:
         """Make everything durable and let go of the disk."""

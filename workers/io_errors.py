@@ -7,8 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from volumed.metrics.families import IO_ERRORS, Owner
-from volumed.metrics.page import MetricsPage
+from volumed.metrics.families import IO_ERRORS
 from volumed.metrics.recorder import Recorder
 from volumed.storage.fileio import Buffer, File, FileIO
 
@@ -18,8 +17,8 @@ __all__ = ["CountingFiles"]
 class CountingFiles(FileIO):
     """All file I/O of a worker; an `OSError` that means broken hardware is counted on its way."""
 
-    def __init__(self, page: MetricsPage) -> None:
-        self._recorder = Recorder(page, Owner.WORKER)
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._lock = threading.Lock()
         """Reader threads and the loop count in one cell."""
 

@@ -183,6 +183,7 @@ class DiskLoop:
     def _finish(self) -> None:
         """Take what has arrived, then only what other threads still have."""
         self._turn(0)
+        self._host.stop()
         self._poller.unregister(self._data)
         limit = time.monotonic() + _STOP_LIMIT_S
         while not self._idle:
@@ -200,7 +201,8 @@ class DiskLoop:
         ready = {source for source, _ in self._poller.poll(max(0, int(wait_s * 1000) + 1))}
         if self._wake_fd in ready:
             os.eventfd_read(self._wake_fd)
-            while self._posted:
+            # What these post comes with the next turn.
+            for _ in range(len(self._posted)):
                 self._posted.popleft()()
             self._send_finished_reads()
         if self._supervisor in ready:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from volumed.bus import calls
+from volumed.bus.compaction_calls import CompactionRequest
 from volumed.bus.copy_calls import CopyRequest, DescribeVolume
 from volumed.bus.events import (
     DiskHealth,
@@ -29,11 +30,13 @@ from volumed.bus.spool_calls import SpoolRequest
 from volumed.config.node import NodeConfig
 from volumed.errors import DiskError
 from volumed.formats.needle import record_length
+from volumed.metrics.recorder import Recorder
 from volumed.storage.disk import Disk
 from volumed.storage.fileio import SpaceInfo
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.read_payload import pack_payload
 from workers.batch_delete import delete_needles
+from workers.compactions import Compactions
 from workers.copies import Copies
 from workers.host import Shell
 from workers.probe import DiskProbe
@@ -55,9 +58,11 @@ _NOW_BYTES_MAX = 1 << 20
 class VolumeHost:
     """All volumes of one disk."""
 
-    requests: UnionType = calls.WorkerRequest | SpoolRequest | CopyRequest | StoreRecords
+    requests: UnionType = calls.WorkerRequest | SpoolRequest | CompactionRequest | CopyRequest | StoreRecords
 
-    def __init__(self, disk: Disk, node: NodeConfig, epoch: int, shell: Shell) -> None:
+    def __init__(
+        self, disk: Disk, node: NodeConfig, epoch: int, shell: Shell, recorder: Recorder | None = None
+    ) -> None:
         self._disk = disk
         self._epoch = epoch
         self._shell = shell
@@ -76,7 +81,14 @@ class VolumeHost:
         self._spools = Spools(disk, shell)
         self.forget = self._spools.forget
         self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes)
-        self._lasting = self._spools.handlers | self._copies.handlers | {StoreRecords: partial(store_records, shell)}
+        self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
+        self.stop = self._compactions.stop_all
+        self._lasting = {
+            **self._spools.handlers,
+            **self._compactions.handlers,
+            **self._copies.handlers,
+            StoreRecords: partial(store_records, shell),
+        }
         """Calls that are answered later."""
         self._handlers: dict[type[calls.Request], Callable[[Any], msgspec.Struct | None]] = {
             calls.AllocateVolume: self._allocate,
@@ -99,6 +111,8 @@ class VolumeHost:
             delete_needles(self._disk, self._shell, request.needles, reply)
         elif (lasting := self._lasting.get(type(request))) is not None:
             lasting(request, reply)
+        elif isinstance(request, calls.UnmountVolume) and self._compactions.is_working_on(request.volume_id):
+            self._compactions.interrupt(request.volume_id, partial(self.call, request, reply))
         elif self._closes_flushing(request):
             self._shell.after_flush(partial(self.call, request, reply))
         else:
@@ -122,11 +136,13 @@ class VolumeHost:
         self._tell_changes(mounted=[mounted] if mounted else [])
 
     def _unmount(self, request: calls.UnmountVolume) -> None:
+        self._compactions.forget_volume(request.volume_id)
         gone = self._disk.unmount(request.volume_id)
         self._tell_changes(gone=[gone] if gone else [])
 
     def _delete(self, request: calls.DeleteVolume) -> None:
         self._tell_changes(gone=[self._disk.delete(request)])
+        self._compactions.forget_volume(request.volume_id)
 
     def _delete_collection(self, request: calls.DeleteCollection) -> None:
         self._tell_changes(gone=self._disk.delete_collection(request.collection))
@@ -185,6 +201,7 @@ class VolumeHost:
         """Expire, report, probe the free space, look at the disk's health."""
         self._ticks += 1
         self._spools.tick()
+        self._compactions.tick()
         self._copies.tick()
         try:
             destroyed = self._disk.expire(self._options.volume_size_limit_bytes, int(time.time()))

@@ -16,9 +16,10 @@ from volumed.errors import Corruption
 from volumed.http.replicas import ReplicaError
 from volumed.metrics import families
 from volumed.metrics.exporter import render
-from volumed.metrics.families import FAMILIES, Family, Kind
+from volumed.metrics.families import FAMILIES, Family, Kind, Owner
 from volumed.metrics.front import WRITE_TO_LOCAL_DISK, FrontMetrics, HandlerEvent
 from volumed.metrics.page import CELLS_MAX, MetricsPage, read_page
+from volumed.metrics.recorder import Recorder
 from volumed.metrics.stated import Stated
 from workers.io_errors import CountingFiles
 
@@ -172,7 +173,7 @@ def test_input_output_errors_are_counted(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    files = CountingFiles(MetricsPage(page_path))
+    files = CountingFiles(Recorder(MetricsPage(page_path), Owner.WORKER))
     file = files.open(page_path)
     operations: dict[str, Callable[[], object]] = {
         "pread": lambda: files.read_at(file, 0, 1),

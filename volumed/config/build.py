@@ -76,6 +76,7 @@ def build_node_config(
         metrics_port=_checked_port(max(0, line.number("metricsPort"))),
         debug_port=_port(line, "debug.port") if line.boolean("debug") else 0,
         pprof=line.boolean("pprof"),
+        compaction_bytes_per_s=max(0, line.number("compactionMBps")) * _MIB,
         maintenance_bytes_per_s=max(0, line.number("maintenanceMBps")) * _MIB,
         allow_untrusted_endpoints=line.boolean("volume.allowUntrustedRemoteEndpoints"),
     )

@@ -40,7 +40,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("stderrthreshold", "severity", 2, "logs at or above this severity go to standard error", GLOBAL),
     Flag("v", "level", 0, "log level 0..4", GLOBAL),
     Flag("vmodule", "string", "", "comma-separated list of pattern=N log levels", GLOBAL, _INERT),
-    Flag("compactionMBps", "int", 0, "limit of background compaction or copying in MB/s, 0 = none", NODE, _INERT),
+    Flag("compactionMBps", "int", 0, "limit of background compaction or copying in MB/s, 0 = none"),
     Flag("compat", "string", "4.48", "behaviour profile, 4.48 or 4.44"),
     Flag("concurrentDownloadLimitMB", "int", 0, "limit of all downloads in flight in MiB, 0 = none"),
     Flag("concurrentUploadLimitMB", "int", 0, "limit of all uploads in flight in MiB, 0 = none"),

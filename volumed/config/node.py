@@ -134,6 +134,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Of the profiling listener on the loopback address, 0 = none."""
     pprof: bool = False
     """Profiling pages on the admin port."""
+    compaction_bytes_per_s: int = 0
+    """Speed limit of each disk's vacuums, 0 = none."""
     volume_size_limit_bytes: int = 30_000 << 20
     """Used by standalone mode; a master tells its own."""
     preallocate: bool = False

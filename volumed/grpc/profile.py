@@ -19,6 +19,8 @@ class Profile:
     """FAILED_PRECONDITION ``DeleteVolume N: volume not empty``, instead of UNKNOWN ``volume not empty``."""
     missing_needle_has_code: bool
     """NOT_FOUND of ``VolumeNeedleStatus``, instead of UNKNOWN."""
+    no_space_has_code: bool
+    """RESOURCE_EXHAUSTED when there is no room for a compaction, instead of UNKNOWN."""
     checks_sources: bool
     """Refuse to pull from loopback and link-local addresses, unless a flag allows it."""
     counts_copied_needles: bool
@@ -32,6 +34,7 @@ PROFILES = {
         missing_volume_has_code=False,
         not_empty_names_volume=False,
         missing_needle_has_code=False,
+        no_space_has_code=False,
         checks_sources=False,
         counts_copied_needles=False,
     ),
@@ -41,6 +44,7 @@ PROFILES = {
         missing_volume_has_code=True,
         not_empty_names_volume=True,
         missing_needle_has_code=True,
+        no_space_has_code=True,
         checks_sources=True,
         counts_copied_needles=True,
     ),

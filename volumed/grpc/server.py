@@ -21,6 +21,7 @@ from volumed.grpc.servicers.needles import NeedlesServicer
 from volumed.grpc.servicers.status import StatusServicer
 from volumed.grpc.servicers.tail import TailServicer
 from volumed.grpc.servicers.tail_receiver import TailReceiverServicer
+from volumed.grpc.servicers.vacuum import VacuumServicer
 from volumed.grpc.streams import CALLS_MAX, CallThreads
 from volumed.security.access import AccessView
 from volumed.wire import volume_server_pb2 as pb
@@ -57,6 +58,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     marks = MarksServicer(node, profile)
     needles = NeedlesServicer(node, profile)
     tail = TailServicer(node)
+    vacuum = VacuumServicer(node, profile)
     return {
         "AllocateVolume": lifecycle.allocate_volume,
         "BatchDelete": DeletesServicer(node).batch_delete,
@@ -69,6 +71,10 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "ReadNeedleMeta": needles.read_needle_meta,
         "ReadVolumeFileStatus": files.read_volume_file_status,
         "SetState": status.set_state,
+        "VacuumVolumeCheck": vacuum.vacuum_volume_check,
+        "VacuumVolumeCleanup": vacuum.vacuum_volume_cleanup,
+        "VacuumVolumeCommit": vacuum.vacuum_volume_commit,
+        "VacuumVolumeCompact": vacuum.vacuum_volume_compact,
         "VolumeCopy": CopyServicer(node, profile).volume_copy,
         "VolumeDelete": lifecycle.volume_delete,
         "VolumeIncrementalCopy": files.volume_incremental_copy,

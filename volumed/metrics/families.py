@@ -37,6 +37,9 @@ __all__ = [
     "UPLOADS_IN_FLIGHT",
     "UPLOAD_ERRORS",
     "UPLOAD_LIMIT",
+    "VACUUM_COMMITS",
+    "VACUUM_COMPACTIONS",
+    "VACUUM_SECONDS",
     "VOLUMES",
     "WORKER_RESTARTS",
     "WRITE_FAILURES",
@@ -91,6 +94,10 @@ def _front(name: str, kind: Kind, labels: tuple[str, ...], text: str, buckets: t
     return _register(Family(name, kind, labels, Owner.FRONT, text, buckets))
 
 
+def _worker(name: str, kind: Kind, labels: tuple[str, ...], text: str, buckets: tuple[float, ...] = ()) -> Family:
+    return _register(Family(name, kind, labels, Owner.WORKER, text, buckets))
+
+
 def _stated(name: str, kind: Kind, labels: tuple[str, ...], text: str) -> Family:
     return _register(Family(name, kind, labels, Owner.SUPERVISOR, text))
 
@@ -131,9 +138,11 @@ UPLOAD_ERRORS = _front(
 
 # What workers count
 
-IO_ERRORS = _register(
-    Family(_REFERENCE + "storage_io_error_total", _C, (), Owner.WORKER, "Reads and writes of disks that ended in EIO.")
-)
+IO_ERRORS = _worker(_REFERENCE + "storage_io_error_total", _C, (), "Reads and writes of disks that ended in EIO.")
+
+VACUUM_COMPACTIONS = _worker(_REFERENCE + "vacuuming_compact_count", _C, ("success",), "Compactions of volumes.")
+VACUUM_COMMITS = _worker(_REFERENCE + "vacuuming_commit_count", _C, ("success",), "Commits of compactions.")
+VACUUM_SECONDS = _worker(_REFERENCE + "vacuuming_seconds", _H, ("type",), "Time of the steps of vacuums.", _SECONDS)
 
 # What the supervisor states
 

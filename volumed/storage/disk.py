@@ -222,7 +222,11 @@ class Disk:
     def delete_collection(self, collection: str) -> list[VolumeStatistics]:
         """Remove all volumes of a collection, "" being the default one; those that are gone. Raises
         `VolumedError`."""
-        doomed = [v for v in self._volumes.values() if v.collection == collection and not v.flushing]
+        doomed = [
+            volume
+            for volume in self._volumes.values()
+            if volume.collection == collection and not volume.flushing and not volume.compacting
+        ]
         return [self._destroy(volume, f"collection {collection!r} is deleted") for volume in doomed]
 
     def mark_readonly(self, request: MarkReadonly) -> None:
@@ -313,7 +317,7 @@ class Disk:
                 volume.superblock.ttl, volume.progress.ttl_clock_s, volume.dat_end, volume_size_limit_bytes, now_s
             )
             volume.expired = expiry is not Expiry.ALIVE
-            if expiry is Expiry.DESTROY and not volume.flushing:
+            if expiry is Expiry.DESTROY and not volume.flushing and not volume.compacting:
                 try:
                     destroyed.append(self._destroy(volume, "its time to live has passed"))
                 except DiskError as error:
@@ -385,6 +389,8 @@ class Disk:
         """Withdraw a volume from readers, then from this process."""
         if volume.flushing:
             raise VolumeBusy(f"volume {volume.volume_id} is being flushed")
+        if volume.compacting:
+            raise VolumeBusy.compacting(volume.volume_id)
         statistics = volume.statistics()
         try:
             with self.site.map.begin() as txn:

@@ -137,20 +137,19 @@ class FileIO:
             offset += wanted
         return offset - start
 
-    def copy(self, source: File, target: File, target_offset: int, length: int) -> None:
-        """Copy the first ``length`` bytes of ``source`` to ``target_offset`` of ``target``, in the kernel if the
-        filesystem can."""
+    def copy(self, source: File, target: File, target_offset: int, length: int, *, source_offset: int = 0) -> None:
+        """Copy ``length`` bytes at ``source_offset`` of ``source`` to ``target_offset`` of ``target``, in the kernel if
+        the filesystem can."""
         done = 0
         while done < length:
+            start, place = source_offset + done, target_offset + done
             try:
-                copied = os.copy_file_range(
-                    source.fd, target.fd, min(_COPY_BYTES, length - done), done, target_offset + done
-                )
+                copied = os.copy_file_range(source.fd, target.fd, min(_COPY_BYTES, length - done), start, place)
             except OSError as error:
                 if error.errno not in _NO_COPY:
                     raise
-                block = self.read_at(source, done, min(_BLOCK_BYTES, length - done))
-                copied = self.write_at(target, target_offset + done, [block])
+                block = self.read_at(source, start, min(_BLOCK_BYTES, length - done))
+                copied = self.write_at(target, place, [block])
             if not copied:
                 raise OSError(errno.EIO, os.strerror(errno.EIO), source.path)
             done += copied

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MapEntries", "apply_row", "live_deletions", "scan_rows"]
+__all__ = ["MapEntries", "apply_row", "live_deletions", "record_lengths", "scan_rows"]
 
 _ALIGNMENT = 8
 
@@ -114,7 +114,8 @@ def record_lengths(sizes: NDArray[np.int32], version: int) -> NDArray[np.int64]:
     import numpy as np
 
     fixed = record_length(0, version) - padding_length(0, version)
-    return (sizes.astype(np.int64) + fixed | _ALIGNMENT - 1) + 1
+    lengths: NDArray[np.int64] = (sizes.astype(np.int64) + fixed | _ALIGNMENT - 1) + 1
+    return lengths
 
 
 def _count(sizes: NDArray[np.int32], live: NDArray[np.bool_], first: NDArray[np.bool_]) -> Counters:

@@ -41,7 +41,7 @@ from volumed.storage.needle_map import MapTransaction
 from volumed.storage.read_payload import pack_payload
 from volumed.storage.site import DiskSite, VolumePaths
 
-__all__ = ["QUARANTINE_STREAK", "RANGE_BYTES_MAX", "Volume", "VolumeParts"]
+__all__ = ["QUARANTINE_STREAK", "RANGE_BYTES_MAX", "NewFiles", "Volume", "VolumeParts"]
 
 QUARANTINE_STREAK = 3
 """Successive EIO after which a volume is withdrawn (docs/spec/storage.md 6.6)."""
@@ -59,6 +59,14 @@ class _Snapshot(NamedTuple):
     version: int
     dat: File
     map_id: int
+
+
+class NewFiles(NamedTuple):
+    """A volume's files after a vacuum, opened under their own names."""
+
+    dat: File
+    idx: File
+    modified_at_s: int
 
 
 @dataclass(slots=True)
@@ -102,6 +110,8 @@ class Volume:
         self.quarantined = False
         self.expired = False
         self.phantom = False
+        self.compacting = False
+        """A vacuum is at work: the volume must not go away."""
         self._has_remains = False
         """The files go on behind their ends, with what a write has left that could not be undone."""
         self.dat: File = parts.dat
@@ -134,8 +144,8 @@ class Volume:
 
     @property
     def flushing(self) -> bool:
-        """A flush is under way, or a record is being copied to the end: the volume takes no other operation, so that
-        a failed one can be undone."""
+        """A flush is under way, a record is being copied to the end, or a vacuum replaces the files: the volume takes
+        no other operation, so that a failed one can be undone."""
         return self._undo is not None or self._placing
 
     @property
@@ -251,7 +261,7 @@ class Volume:
         self._truncate_or_stop()
 
     def begin_placing(self) -> None:
-        """A `RecordCopy` is going to write behind the end."""
+        """A `RecordCopy` is going to write behind the end, or a vacuum to replace the files."""
         self._placing = True
 
     def end_placing(self, *, has_remains: bool = False) -> None:
@@ -317,6 +327,30 @@ class Volume:
         self.generation = txn.next_generation()
         self._snapshot = _Snapshot(self.generation, self.version, self.dat, self.map_id)
         txn.put_record(self.volume_id, self.record())
+
+    def take_files(
+        self, files: NewFiles, superblock: SuperBlock, dat_end: int, progress: VolumeProgress, txn: MapTransaction
+    ) -> None:
+        """A vacuum has replaced the files; ``progress`` and the map's entries under its map id are those of the new
+        ones. Call `committed` after the commit."""
+        progress.dat_inode, progress.idx_inode = files.dat.inode, files.idx.inode
+        progress.last_append_at_ns = max(progress.last_append_at_ns, self.progress.last_append_at_ns)
+        progress.ttl_clock_s = self.progress.ttl_clock_s
+        self.dat, self.idx = files.dat, files.idx
+        self.superblock, self.dat_end, self.progress = superblock, dat_end, progress
+        self.modified_at_s = files.modified_at_s
+        self._has_remains = False
+        txn.put_progress(self.volume_id, progress)
+        self.new_generation(txn)
+
+    def save_info(self, info: VolumeInfo) -> None:
+        """Write a changed `.vif`; in a TTL volume with a new expiry time (docs/spec/storage.md 4.4).
+        Raises `OSError`."""
+        if self.superblock.ttl:
+            info = replace(info, expire_at_sec=int(time.time()) + self.superblock.ttl.seconds)
+        path = self.paths.data(".vif")
+        self.site.files.replace_file(path, encode_vif(info), temporary=path + ".tmp.volumed")
+        self.info = info
 
     def save_info(self, info: VolumeInfo) -> None:
         """Write a changed `.vif`; in a TTL volume with a new expiry time (docs/spec/storage.md 4.4).
