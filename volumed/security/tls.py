@@ -23,8 +23,8 @@ TlsContext: TypeAlias = "FollowedFiles[ssl.SSLContext]"
 
 
 class NodeTls(NamedTuple):
-    """What HTTP fronts speak TLS with; None: plain. Made before the fork, so that a front can start while new files are of
-    no use."""
+    """What HTTP fronts speak TLS with; None: plain. Made before the fork, so that a front can start while new files are
+    of no use."""
 
     server: TlsContext | None
     client: TlsContext | None
