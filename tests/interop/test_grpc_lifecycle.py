@@ -5,63 +5,26 @@ The calls run in order on one node each, so that later ones meet the state that 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import grpc
 import pytest
-from google.protobuf.json_format import MessageToDict
 
-from tests.cluster import Master, Volumed, VolumeServer, WeedVolume
-from tests.web import request
+from tests.cluster import Master, Volumed, WeedVolume
+from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, mount, readonly, status, writable
 from volumed.wire import volume_server_pb2 as pb
-from volumed.wire import volume_server_pb2_grpc
 
 pytestmark = pytest.mark.interop
-
-RPC_TIMEOUT_S = 20
-
-
-class Call(NamedTuple):
-    """One step: an RPC, or with ``rpc`` "put" an upload of ``message`` as a file id."""
-
-    rpc: str
-    message: Any
-
-
-def allocate(volume_id: int, **fields: Any) -> Call:
-    return Call("AllocateVolume", pb.AllocateVolumeRequest(**{"volume_id": volume_id, "version": 3} | fields))
 
 
 def delete(volume_id: int, **fields: bool) -> Call:
     return Call("VolumeDelete", pb.VolumeDeleteRequest(volume_id=volume_id, **fields))
 
 
-def status(volume_id: int) -> Call:
-    return Call("VolumeStatus", pb.VolumeStatusRequest(volume_id=volume_id))
-
-
-def batch_delete(*file_ids: str, skip: bool = False) -> Call:
-    return Call("BatchDelete", pb.BatchDeleteRequest(file_ids=file_ids, skip_cookie_check=skip))
-
-
-def mount(volume_id: int, collection: str = "") -> Call:
-    return Call("VolumeMount", pb.VolumeMountRequest(volume_id=volume_id, collection=collection))
-
-
 def unmount(volume_id: int) -> Call:
     return Call("VolumeUnmount", pb.VolumeUnmountRequest(volume_id=volume_id))
-
-
-def readonly(volume_id: int, **fields: bool) -> Call:
-    return Call("VolumeMarkReadonly", pb.VolumeMarkReadonlyRequest(volume_id=volume_id, **fields))
-
-
-def writable(volume_id: int) -> Call:
-    return Call("VolumeMarkWritable", pb.VolumeMarkWritableRequest(volume_id=volume_id))
 
 
 def set_state(version: int, *, maintenance: bool) -> Call:
@@ -83,14 +46,14 @@ STEPS = [
     unmount(999), mount(999), unmount(101), status(101), mount(101), mount(101), status(101), mount(102, "pics"),
     unmount(102), mount(102, "wrong"), mount(110), unmount(110), unmount(110), mount(110, "a_b"),
     # needles
-    Call("put", "101,0111111111"), Call("put", "101,0222222222"), Call("put", "101,0333333333"), status(101),
+    Put("101,0111111111"), Put("101,0222222222"), Put("101,0333333333"), status(101),
     batch_delete(), batch_delete("101,0111111112", "101,0111111111", "101,0111111111"),
     batch_delete("nocomma", ",0111111111", "x,0111111111", "9,0111111111", "101,short", "101,", "101,zz11111111"),
     batch_delete("101,011111zz11", "101,01111111111111111111111111", "101,0122222222_1", "101,0122222222_x"),
     batch_delete("101,0122222222_", "101,ff22222222"), batch_delete("101,0399999999", skip=True),
     batch_delete("101,0399999999", "9,0399999999", "x", "101,short", skip=True), status(101),
     # marks
-    readonly(999), writable(999), Call("put", "101,0444444444"), readonly(101), status(101),
+    readonly(999), writable(999), Put("101,0444444444"), readonly(101), status(101),
     batch_delete("101,0444444444"), readonly(101, can_delete=True), status(101), batch_delete("101,0444444444"),
     writable(101), status(101), readonly(102, persist=True), unmount(102), mount(102), status(102), writable(102),
     # node state
@@ -112,35 +75,6 @@ STEPS = [
 ]  # fmt: skip
 
 
-class Node:
-    """A server and how to call it; answers come without what names this server."""
-
-    def __init__(self, server: VolumeServer) -> None:
-        self.server = server
-        self.channel = grpc.insecure_channel(server.grpc_address)
-        self.stub = volume_server_pb2_grpc.VolumeServerStub(self.channel)
-
-    def run(self, step: Call) -> Any:
-        if step.rpc == "put":
-            return request("PUT", self.server.address, f"/{step.message}", body=b"some bytes").status
-        method: Callable[..., Any] = getattr(self.stub, step.rpc)
-        try:
-            response = method(step.message, timeout=RPC_TIMEOUT_S)
-        except grpc.RpcError as error:
-            return error.code().name, self._anonymous(error.details())
-        return {key: self._anonymous(value) for key, value in MessageToDict(response).items()}
-
-    def _anonymous(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self._anonymous(item) for item in value]
-        if isinstance(value, dict):
-            return {key: self._anonymous(item) for key, item in value.items()}
-        if not isinstance(value, str):
-            return value
-        text = value.replace(self.server.address, "SELF")
-        return re.sub(r"\b\d{19}\b", "TIME", text)
-
-
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Any], list[Any]]]:
     home: Path = tmp_path_factory.mktemp("grpc")
@@ -149,8 +83,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Any
         for kind in (WeedVolume, Volumed):
             master = stack.enter_context(Master(home / f"{kind.__name__}-master"))
             server = stack.enter_context(kind(home / kind.__name__, master=master))
-            node = Node(server)
-            stack.enter_context(node.channel)
+            node = stack.enter_context(Node(server))
             both.append([node.run(step) for step in STEPS])
         yield both[0], both[1]
 
