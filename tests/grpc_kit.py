@@ -116,5 +116,5 @@ class Node:
             return {key: self._anonymous(item) for key, item in value.items()}
         if not isinstance(value, str):
             return value
-        text = value.replace(self.server.address, "SELF")
+        text = value.replace(self.server.address, "SELF").replace(str(self.server.home), "HOME")
         return re.sub(r"\b\d{19}\b", "TIME", text)

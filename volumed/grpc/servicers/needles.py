@@ -6,16 +6,25 @@ import logging
 from collections.abc import Iterator
 
 from volumed.bus.record_calls import ForeignRecord, StoreRecords
-from volumed.errors import Code, CorruptNeedle, DiskError, NeedleDeleted, NeedleNotFound, VolumedError, VolumeNotFound
+from volumed.codes import Code
+from volumed.errors import (
+    CorruptNeedle,
+    DiskError,
+    NeedleDeleted,
+    NeedleNotFound,
+    ReadOnlyVolume,
+    VolumedError,
+    VolumeNotFound,
+)
 from volumed.formats.blob import check_blob
 from volumed.formats.checksum import masked
 from volumed.formats.needle import (
     HEADER_LENGTH,
     PAGED_HEAD_LENGTH,
-    Buffer,
     Needle,
     decode_body,
     decode_body_meta,
+    decode_header,
     decode_paged_head,
     decode_record,
     record_length,
@@ -86,10 +95,11 @@ class NeedlesServicer:
         handle = self._volumes.find(volume_id, missing)
         footer = HEADER_LENGTH + max(size, 0)
         try:
+            if handle.record.read_only:
+                raise ReadOnlyVolume.of(volume_id)
             check_blob(key, size, blob, handle.record.version)
-            record = ForeignRecord(
-                key, blob[:HEADER_LENGTH], blob[HEADER_LENGTH:footer], _stored_checksum(blob, footer)
-            )
+            checksum = int.from_bytes(blob[footer : footer + _CHECKSUM_LENGTH], "big")
+            record = ForeignRecord(key, blob[:HEADER_LENGTH], blob[HEADER_LENGTH:footer], checksum)
             self._node.worker(handle.disk_id, StoreRecords(volume_id, [record], verbatim=True), _STORE_TIMEOUT_S)
         except VolumeNotFound:
             raise VolumedError(missing) from None
@@ -142,6 +152,9 @@ class NeedlesServicer:
             raise NeedleNotFound(texts.needle_not_found(key), code)
         if size < 0:
             raise NeedleDeleted
+        if not size:
+            # COMPAT: nothing is read of an empty object, so its cookie is not known.
+            return Needle(key=key)
         record = volume.read(offset, record_length(size, volume.version))
         return decode_record(record, volume.version, size, offset)
 
@@ -149,7 +162,11 @@ class NeedlesServicer:
 def _read_meta(volume: MountedVolume, offset: int, size: int) -> Needle:
     version = volume.version
     if not size or version == 1:
-        return decode_record(volume.read(offset, record_length(size, version)), version, size, offset)
+        record = volume.read(offset, record_length(size, version))
+        _, key, found = decode_header(record)
+        if found != size:
+            raise CorruptNeedle.paged_size_mismatch(offset, key, found, size)
+        return decode_record(record, version, size, offset)
     head = decode_paged_head(volume.read(offset, PAGED_HEAD_LENGTH), version, size, offset)
     return decode_body_meta(head, volume.read(offset + head.tail_offset, head.tail_length), version)
 
@@ -165,19 +182,14 @@ def _current_needles(handle: VolumeHandle, volume: MountedVolume) -> Iterator[Ne
 
 def _decode(record: memoryview, header: RecordHeader, version: int) -> Needle:
     """A damaged record is told as far as it goes."""
-    footer = HEADER_LENGTH + header.size
     try:
         return decode_record(record, version, header.size, header.offset)
     except CorruptNeedle as error:
         _log.error("needle %x at %d: %s", header.key, header.offset, error.text)
     try:
-        needle = decode_body(record[HEADER_LENGTH:footer], version)
+        needle = decode_body(record[HEADER_LENGTH : HEADER_LENGTH + header.size], version)
     except CorruptNeedle:
         needle = Needle()
+    # COMPAT: the checksum of a damaged record is told as 0.
     needle.cookie, needle.key, needle.size = header.cookie, header.key, header.size
-    needle.checksum = _stored_checksum(record, footer)
     return needle
-
-
-def _stored_checksum(record: Buffer, footer: int) -> int:
-    return int.from_bytes(record[footer : footer + _CHECKSUM_LENGTH], "big")
