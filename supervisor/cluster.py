@@ -15,6 +15,7 @@ from volumed.bus.calls import ServerState
 from volumed.bus.events import NodeOptions
 from volumed.config.address import http_address
 from volumed.config.node import NodeConfig
+from volumed.grpc.channels import Channels
 
 if TYPE_CHECKING:
     from supervisor.heartbeat import HeartbeatSession, NodeSnapshot
@@ -32,6 +33,7 @@ class ClusterMember:
     def __init__(
         self,
         config: NodeConfig,
+        channels: Channels,
         loop: Loop,
         node: Node,
         state: Callable[[], ServerState],
@@ -51,7 +53,7 @@ class ClusterMember:
         self._on_found = on_found
         self._on_options = on_options
         self._on_duplicates = on_duplicates
-        self._link = MasterLink(config.masters, self)
+        self._link = MasterLink(config.masters, channels, self)
         self._stream: MasterStream | None = None
         self._session: HeartbeatSession | None = None
         self._answered = False

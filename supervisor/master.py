@@ -15,28 +15,16 @@ from typing import Any, Protocol
 
 from supervisor.metrics import PushGateway
 from supervisor.route import DuplicateDirectories, MasterRoute, StreamEnd, stream_end
-from volumed.config.address import grpc_address, http_address
+from volumed.config.address import http_address
 from volumed.errors import RetryError
+from volumed.grpc.channels import Channels
 
-__all__ = ["MasterLink", "MasterStream", "StreamHandler", "channel_options"]
+__all__ = ["MasterLink", "MasterStream", "StreamHandler"]
 
 _log = logging.getLogger(__name__)
 
 _ROUND_PAUSE_S = 1.79
 _CONFIGURATION_TIMEOUT_S = 5.0
-_MESSAGE_BYTES_MAX = 1 << 30
-
-
-def channel_options() -> list[tuple[str, int]]:
-    """Client channel options of section 7.1."""
-    return [
-        ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-        ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.lookahead_bytes", 16 << 20),
-        ("grpc.enable_retries", 0),
-    ]
 
 
 class MasterStream:
@@ -74,8 +62,9 @@ class StreamHandler(Protocol):
 class MasterLink:
     """Finds a master, then streams to one until told to stop."""
 
-    def __init__(self, seeds: tuple[str, ...], handler: StreamHandler) -> None:
+    def __init__(self, seeds: tuple[str, ...], channels: Channels, handler: StreamHandler) -> None:
         self._seeds = seeds
+        self._channels = channels
         self._handler = handler
         self._may_stream = threading.Event()
         self._stopping = threading.Event()
@@ -119,7 +108,7 @@ class MasterLink:
                 if self._stopping.is_set():
                     return None
                 try:
-                    return seed, _ask_configuration(seed)
+                    return seed, self._ask_configuration(seed)
                 except RetryError as error:
                     _log.warning("master %s: %s", seed, error.text)
             if self._stopping.wait(_ROUND_PAUSE_S):
@@ -134,7 +123,7 @@ class MasterLink:
         from volumed.wire.master_pb2_grpc import SeaweedStub
 
         stream = MasterStream(target)
-        with grpc.insecure_channel(grpc_address(target), options=channel_options()) as channel:
+        with self._channels.open(target) as channel:
             call = SeaweedStub(channel).SendHeartbeat(stream.outgoing())
             self._handler.opened(stream)
             try:
@@ -152,19 +141,18 @@ class MasterLink:
                 self._handler.closed(stream)
         return None
 
+    def _ask_configuration(self, seed: str) -> PushGateway:
+        """What interests us of a seed's configuration. Raises `RetryError` when it does not answer."""
+        import grpc
 
-def _ask_configuration(seed: str) -> PushGateway:
-    """What interests us of a seed's configuration. Raises `RetryError` when it does not answer."""
-    import grpc
+        from volumed.wire.master_pb2 import GetMasterConfigurationRequest
+        from volumed.wire.master_pb2_grpc import SeaweedStub
 
-    from volumed.wire.master_pb2 import GetMasterConfigurationRequest
-    from volumed.wire.master_pb2_grpc import SeaweedStub
-
-    with grpc.insecure_channel(grpc_address(seed), options=channel_options()) as channel:
-        try:
-            answer = SeaweedStub(channel).GetMasterConfiguration(
-                GetMasterConfigurationRequest(), timeout=_CONFIGURATION_TIMEOUT_S
-            )
-        except grpc.RpcError as error:
-            raise RetryError(str(error.details())) from None
-    return PushGateway(answer.metrics_address, answer.metrics_interval_seconds)
+        with self._channels.open(seed) as channel:
+            try:
+                answer = SeaweedStub(channel).GetMasterConfiguration(
+                    GetMasterConfigurationRequest(), timeout=_CONFIGURATION_TIMEOUT_S
+                )
+            except grpc.RpcError as error:
+                raise RetryError(str(error.details())) from None
+        return PushGateway(answer.metrics_address, answer.metrics_interval_seconds)

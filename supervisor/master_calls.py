@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from supervisor.jobs import Jobs
-from supervisor.master import channel_options
 from supervisor.server_calls import delete_at_server
 from volumed.bus import calls
 from volumed.bus.router import Reply
-from volumed.config.address import grpc_address, http_address
+from volumed.config.address import http_address
 from volumed.errors import ClientError, Code, RetryError, VolumedError, VolumeNotFound
+from volumed.grpc.channels import Channels
 
 __all__ = ["MasterCalls", "MasterCluster", "unknown_ping_target"]
 
@@ -35,8 +35,11 @@ class _CallFailed(Exception):
 class MasterCalls:
     """Calls to the current master. ``current`` gives its address. All methods block."""
 
-    def __init__(self, seeds: Sequence[str], current: Callable[[], str], ip: str, port: int) -> None:
+    def __init__(
+        self, seeds: Sequence[str], channels: Channels, current: Callable[[], str], ip: str, port: int
+    ) -> None:
         self._seeds = tuple(seeds)
+        self._open = channels.open
         self._current = current
         self._ip = ip
         self._port = port
@@ -147,17 +150,34 @@ class MasterCalls:
 
         from volumed.wire.master_pb2_grpc import SeaweedStub
 
-        target = grpc_address(address)
-        with self._lock:
-            channel = self._channels.get(target)
-            if channel is None:
-                channel = self._channels[target] = grpc.insecure_channel(target, options=channel_options())
+        channel = self._channel(address)
         try:
             return getattr(SeaweedStub(channel), method)(message, timeout=timeout_s)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                self._forget(address, channel)
             # The reference writes codes as `NotFound`, not `NOT_FOUND`.
             code = error.code().name.title().replace("_", "")
             raise _CallFailed(f"rpc error: code = {code} desc = {error.details()}") from None
+
+    def _channel(self, address: str) -> Any:
+        """One for all calls to a master."""
+        with self._lock:
+            channel = self._channels.get(address)
+        if channel is None:
+            # Opening may take as long as a handshake, and other masters are not to wait for this one.
+            opened = self._open(address)
+            with self._lock:
+                channel = self._channels.setdefault(address, opened)
+            if channel is not opened:
+                opened.close()
+        return channel
+
+    def _forget(self, address: str, channel: Any) -> None:
+        """The next call opens another one, which knows the certificates of that time. Calls under way keep this one."""
+        with self._lock:
+            if self._channels.get(address) is channel:
+                del self._channels[address]
 
 
 def _mark_failed(master: str, request: calls.MarkReadonlyOnMaster, error: _CallFailed) -> VolumedError:
@@ -171,8 +191,9 @@ def _mark_failed(master: str, request: calls.MarkReadonlyOnMaster, error: _CallF
 class MasterCluster:
     """The same calls from the supervisor's loop: done on threads, answered when they are."""
 
-    def __init__(self, master: MasterCalls, jobs: Jobs) -> None:
+    def __init__(self, master: MasterCalls, channels: Channels, jobs: Jobs) -> None:
         self._master = master
+        self._channels = channels
         self._jobs = jobs
 
     def look_up(self, request: calls.LookupVolume, reply: Reply) -> None:
@@ -182,7 +203,7 @@ class MasterCluster:
         self._jobs.submit(lambda: self._master.mark_readonly(request), lambda _: reply.result(), reply.error)
 
     def delete_at(self, request: calls.DeleteAtServer, reply: Reply) -> None:
-        self._jobs.submit(lambda: delete_at_server(request), reply.result, reply.error)
+        self._jobs.submit(lambda: delete_at_server(request, self._channels), reply.result, reply.error)
 
     def ping(self, request: calls.PingMaster, reply: Reply) -> None:
         self._jobs.submit(lambda: self._master.ping(request), reply.result, reply.error)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from supervisor.jobs import Jobs
 from volumed.config.disks import ConfigError
 from volumed.errors import ClientError
-from volumed.security.settings import SecuritySettings, write_security
+from volumed.security.settings import GrpcIdentity, SecuritySettings, write_security
 
 __all__ = ["SecurityKeeper"]
 
@@ -29,6 +29,11 @@ class SecurityKeeper:
     def scheme(self) -> str:
         """Of the admin listener's URL."""
         return "https" if self._settings.https_server.cert else "http"
+
+    @property
+    def grpc(self) -> GrpcIdentity:
+        """How this process shows itself to masters and other servers; no reload changes it."""
+        return self._settings.grpc
 
     def reload(self, jobs: Jobs, changed: Callable[[], None]) -> None:
         """Read on a thread of ``jobs``, which must be one alone; ``changed`` is called once the new settings lie

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from supervisor.master import channel_options
 from volumed.bus import calls
-from volumed.config.address import grpc_address
 from volumed.errors import RetryError
+from volumed.grpc.channels import Channels
 
 __all__ = ["delete_at_server"]
 
 _TIMEOUT_S = 25.0
 
 
-def delete_at_server(request: calls.DeleteAtServer) -> calls.DeletionResults:
+def delete_at_server(request: calls.DeleteAtServer, channels: Channels) -> calls.DeletionResults:
     """BatchDelete without cookie check at one server; blocks. Raises `RetryError` when it cannot be asked.
 
     Rare enough for a connection of its own.
@@ -22,11 +21,10 @@ def delete_at_server(request: calls.DeleteAtServer) -> calls.DeletionResults:
     from volumed.wire.volume_server_pb2 import BatchDeleteRequest
     from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
-    host = request.url.rpartition(":")[0]
-    target = f"{host}:{request.grpc_port}" if request.grpc_port else grpc_address(request.url)
+    address = f"{request.url}.{request.grpc_port}" if request.grpc_port else request.url
     message = BatchDeleteRequest(file_ids=request.file_ids, skip_cookie_check=True)
     try:
-        with grpc.insecure_channel(target, options=channel_options()) as channel:
+        with channels.open(address) as channel:
             answer = VolumeServerStub(channel).BatchDelete(message, timeout=_TIMEOUT_S)
     except grpc.RpcError as error:
         code = error.code().name.title().replace("_", "")

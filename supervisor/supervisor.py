@@ -40,6 +40,7 @@ from volumed.bus import calls, events
 from volumed.bus.caller import Caller
 from volumed.config.node import BODY_POOL_PREFIX, NodeConfig, write_node_config
 from volumed.errors import VolumedError
+from volumed.grpc.channels import Channels
 from volumed.metrics.stated import Stated
 from volumed.nodetable import create_node_table
 
@@ -137,8 +138,10 @@ class Supervisor:
             ids = IdStore(config.state_dir, config.disks[0].directory)
             self._cluster = alone = Standalone(config, self._node, ids, self._cluster_jobs, self._caller)
             return alone
+        channels = Channels(self._security.grpc)
         self._cluster = member = ClusterMember(
             config,
+            channels,
             self._loop,
             self._node,
             lambda: self._state.current,
@@ -146,8 +149,8 @@ class Supervisor:
             self._tell_options,
             lambda: self._stop(_EXIT_DUPLICATE),
         )
-        master = MasterCalls(config.masters, lambda: member.current_master, config.ip, config.port)
-        return MasterCluster(master, self._cluster_jobs)
+        master = MasterCalls(config.masters, channels, lambda: member.current_master, config.ip, config.port)
+        return MasterCluster(master, channels, self._cluster_jobs)
 
     @cached_property
     def _caller(self) -> Caller:

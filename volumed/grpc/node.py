@@ -9,7 +9,9 @@ from volumed.bus import calls
 from volumed.config.node import NodeConfig
 from volumed.errors import Code, DiskUnavailable, VolumedError, VolumeNotFound
 from volumed.grpc import texts
+from volumed.grpc.channels import Channels
 from volumed.nodetable import DISK_STATES_THAT_SERVE, NodeTable
+from volumed.security.settings import GrpcIdentity
 from volumed.storage.view import VolumeHandle
 
 __all__ = ["CALL_TIMEOUT_S", "CallClient", "GrpcNode", "VolumeLocator"]
@@ -33,8 +35,17 @@ class VolumeLocator(Protocol):
 class GrpcNode:
     """Shared by all handler threads."""
 
-    def __init__(self, config: NodeConfig, table: NodeTable, caller: CallClient, locator: VolumeLocator) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        table: NodeTable,
+        caller: CallClient,
+        locator: VolumeLocator,
+        channels: Channels | None = None,
+    ) -> None:
+        """``channels`` to other servers are plain by default."""
         self.config = config
+        self.channels = channels or Channels(GrpcIdentity())
         self._table = table
         self._caller = caller
         self._locator = locator

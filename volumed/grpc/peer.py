@@ -10,25 +10,11 @@ from typing import Any, Self
 import grpc
 
 from volumed.codes import Code
-from volumed.config.address import grpc_address
 from volumed.errors import VolumedError
 from volumed.grpc.streams import Call
 from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
-__all__ = ["CLIENT_OPTIONS", "Peer", "PeerError"]
-
-_MESSAGE_BYTES_MAX = 1 << 30
-
-CLIENT_OPTIONS = (
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.lookahead_bytes", 16 << 20),
-    ("grpc.enable_retries", 0),
-    # A connection of its own: what is shared between channels would be torn down for all of them.
-    ("grpc.use_local_subchannel_pool", 1),
-)
+__all__ = ["Peer", "PeerError"]
 
 
 class PeerError(VolumedError):
@@ -54,9 +40,9 @@ class PeerError(VolumedError):
 class Peer:
     """A connection for one call of ours, closed with it. A context manager; the methods raise `PeerError`."""
 
-    def __init__(self, address: str, call: Call) -> None:
-        """``address`` like ``host:port`` or ``host:port.grpcPort``. When ``call`` ends, so does what waits here."""
-        self._channel = grpc.insecure_channel(grpc_address(address), options=CLIENT_OPTIONS)
+    def __init__(self, channel: grpc.Channel, call: Call) -> None:
+        """``channel`` is taken over. When ``call`` ends, so does what waits here."""
+        self._channel = channel
         self._stub = VolumeServerStub(self._channel)
         call.when_ended(self._channel.close)
 

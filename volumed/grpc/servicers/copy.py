@@ -44,7 +44,7 @@ class CopyServicer:
         node.refuse_in_maintenance()
         if self._profile.checks_sources and not node.config.allow_untrusted_endpoints:
             _check_source(source)
-        with Peer(source, call) as peer:
+        with Peer(node.channels.open(source), call) as peer:
             before = _counts(peer, volume_id)
             status = _file_status(peer, volume_id)
             check_collection(status.collection)

@@ -50,7 +50,7 @@ class TailReceiverServicer:
             idle_timeout_seconds=request.idle_timeout_seconds,
         )
         try:
-            with Peer(source, call) as peer:
+            with Peer(self._node.channels.open(source), call) as peer:
                 for message in peer.stream("VolumeTailSender", wanted):
                     records.take(message)
         except PeerError as error:
