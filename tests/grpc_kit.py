@@ -32,7 +32,7 @@ RPC_TIMEOUT_S = 20
 
 
 class Call(NamedTuple):
-    """One RPC."""
+    """One RPC; a list of messages is a stream."""
 
     rpc: str
     message: Any
@@ -99,7 +99,8 @@ class Node:
             return request("PUT", self.server.address, f"/{step.path}", body=step.body, headers=step.headers).status
         method: Callable[..., Any] = getattr(self.stub, step.rpc)
         try:
-            response = method(step.message, timeout=RPC_TIMEOUT_S)
+            message = iter(step.message) if isinstance(step.message, list) else step.message
+            response = method(message, timeout=RPC_TIMEOUT_S)
             if isinstance(response, grpc.Call):
                 return [self._fields(message) for message in response]
         except grpc.RpcError as error:

@@ -23,12 +23,13 @@ from volumed.bus.events import (
     VolumesChanged,
     VolumeStatistics,
 )
+from volumed.bus.file_calls import FileRequest
 from volumed.bus.frames import FLAG_META_ONLY, READ_RANGE, ReadOperation
 from volumed.bus.record_calls import StoreRecords
 from volumed.bus.router import Reply
 from volumed.bus.spool_calls import SpoolRequest
 from volumed.config.node import NodeConfig
-from volumed.errors import DiskError
+from volumed.errors import DiskError, VolumedError
 from volumed.formats.needle import record_length
 from volumed.metrics.recorder import Recorder
 from volumed.storage.disk import Disk
@@ -40,6 +41,8 @@ from workers.compactions import Compactions
 from workers.copies import Copies
 from workers.host import Shell
 from workers.probe import DiskProbe
+from workers.received_files import ReceivedFiles
+from workers.reconfigure import Reconfiguration
 from workers.records import store_records
 from workers.spools import Spools
 
@@ -58,7 +61,9 @@ _NOW_BYTES_MAX = 1 << 20
 class VolumeHost:
     """All volumes of one disk."""
 
-    requests: UnionType = calls.WorkerRequest | SpoolRequest | CompactionRequest | CopyRequest | StoreRecords
+    requests: UnionType = (
+        calls.WorkerRequest | SpoolRequest | CompactionRequest | CopyRequest | FileRequest | StoreRecords
+    )
 
     def __init__(
         self, disk: Disk, node: NodeConfig, epoch: int, shell: Shell, recorder: Recorder | None = None
@@ -80,13 +85,16 @@ class VolumeHost:
         self.close = disk.close
         self._spools = Spools(disk, shell)
         self.forget = self._spools.forget
-        self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes)
+        self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._mount_now)
+        self._received = ReceivedFiles(disk, shell)
         self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
         self.stop = self._compactions.stop_all
-        self._lasting = {
+        self._lasting: dict[type[Any], Callable[[Any, Reply], None]] = {
             **self._spools.handlers,
             **self._compactions.handlers,
             **self._copies.handlers,
+            **self._received.handlers,
+            **Reconfiguration(disk, shell, self.call).handlers,
             StoreRecords: partial(store_records, shell),
         }
         """Calls that are answered later."""
@@ -134,6 +142,18 @@ class VolumeHost:
     def _mount(self, request: calls.MountVolume) -> None:
         mounted = self._disk.mount(request.volume_id, request.collection)
         self._tell_changes(mounted=[mounted] if mounted else [])
+
+    def _mount_now(
+        self,
+        volume_id: int,
+        collection: str,
+        done: Callable[[VolumeStatistics | None], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        try:
+            done(self._disk.mount(volume_id, collection))
+        except VolumedError as error:
+            failed(error)
 
     def _unmount(self, request: calls.UnmountVolume) -> None:
         self._compactions.forget_volume(request.volume_id)
@@ -203,6 +223,7 @@ class VolumeHost:
         self._spools.tick()
         self._compactions.tick()
         self._copies.tick()
+        self._received.tick()
         try:
             destroyed = self._disk.expire(self._options.volume_size_limit_bytes, int(time.time()))
             self._tell_changes(gone=destroyed)

@@ -1,17 +1,19 @@
-"""A volume that comes in from a peer, as the front sees it: blocks for the worker that writes them."""
+"""What comes in from peers, as the front sees it: blocks for the worker that writes them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from volumed.bus.calls import Request
 from volumed.bus.copy_calls import CloseCopy, CopyMounted, EndCopiedFile, LiveDeletions, MountCopy, OpenCopy, WriteCopy
 from volumed.bus.staging import StagingArea
 from volumed.errors import NodeError, VolumedError
 from volumed.grpc.node import GrpcNode
 
-__all__ = ["IncomingVolume"]
+__all__ = ["IncomingVolume", "StagedCalls"]
 
 _log = logging.getLogger(__name__)
 
@@ -21,25 +23,63 @@ _FINISH_TIMEOUT_S = 3600.0
 """What was written has to reach the disk, and the index to be loaded."""
 
 
-class IncomingVolume:
-    """One volume. A context manager: unless it is kept, nothing of it remains. Used by one thread."""
+class StagedCalls:
+    """Calls to one worker, and the memory through which blocks go. Used by one thread; raises `VolumedError`."""
 
-    def __init__(self, node: GrpcNode, disk_id: int, volume_id: int, collection: str, source: str) -> None:
-        """Raises `VolumedError`."""
+    def __init__(self, node: GrpcNode, disk_id: int) -> None:
         self._node = node
         self._disk_id = disk_id
-        self._volume_id = volume_id
         try:
             self._area = StagingArea(node.config.runtime_dir, _STAGING_BYTES)
         except OSError as error:
-            raise NodeError(f"no memory for a copy: {error}") from error
+            raise NodeError(f"no memory for what is to come: {error}") from error
+
+    def open(self, opening: Callable[[str], Request]) -> Any:
+        """The result of the call that tells the worker the path of the memory; closed when it fails."""
         try:
-            opening = OpenCopy(volume_id, collection, source, self._area.path)
-            self._copy_id: int = node.worker(disk_id, opening, _BLOCK_TIMEOUT_S).copy_id
-            self._area.forget_name()
+            return self.ask(opening(self._area.path))
         except VolumedError:
             self._area.close()
             raise
+        finally:
+            self._area.forget_name()
+
+    def ask(self, request: Request, timeout_s: float = _BLOCK_TIMEOUT_S) -> Any:
+        """The result of a call."""
+        return self._node.worker(self._disk_id, request, timeout_s)
+
+    def hand_over(self, block: bytes, writing: Callable[[int], Request]) -> None:
+        """Make the calls that take a block, which may be empty, piece by piece."""
+        rest = memoryview(block)
+        while True:
+            piece, rest = rest[: self._area.size], rest[self._area.size :]
+            self._area.fill(piece)
+            self.ask(writing(len(piece)))
+            if not rest:
+                return
+
+    def give_up(self, closing: Request) -> None:
+        """Tell the worker, if it can be told, and close: it sees that the memory is abandoned, and a new worker
+        removes what is incomplete."""
+        try:
+            self.ask(closing)
+        except VolumedError as error:
+            _log.warning("what has come is not removed yet: %s", error.text)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._area.close()
+
+
+class IncomingVolume:
+    """One volume. A context manager: unless it is kept, nothing of it remains. Used by one thread; the methods raise
+    `VolumedError`."""
+
+    def __init__(self, node: GrpcNode, disk_id: int, volume_id: int, collection: str, source: str) -> None:
+        self._calls = StagedCalls(node, disk_id)
+        self._copy_id: int = self._calls.open(lambda path: OpenCopy(volume_id, collection, source, path)).copy_id
         self._kept = False
 
     def __enter__(self) -> Self:
@@ -48,42 +88,30 @@ class IncomingVolume:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if not self._kept:
-                self._node.worker(self._disk_id, CloseCopy(self._copy_id, keep=False), _BLOCK_TIMEOUT_S)
-        except VolumedError as failure:
-            # The worker sees that the staging area is abandoned; a new one removes incomplete volumes.
-            _log.warning("volume %d: what was copied is not removed yet: %s", self._volume_id, failure.text)
-        finally:
-            self._area.close()
+        if self._kept:
+            self._calls.close()
+        else:
+            self._calls.give_up(CloseCopy(self._copy_id, keep=False))
 
     def write(self, extension: str, block: bytes) -> None:
         """Append to a file; an empty block creates it."""
-        rest = memoryview(block)
-        while True:
-            piece, rest = rest[: self._area.size], rest[self._area.size :]
-            self._area.fill(piece)
-            self._node.worker(self._disk_id, WriteCopy(self._copy_id, extension, len(piece)), _BLOCK_TIMEOUT_S)
-            if not rest:
-                return
+        self._calls.hand_over(block, lambda length: WriteCopy(self._copy_id, extension, length))
 
     def end_file(self, extension: str, modified_at_ns: int) -> None:
         """A file is complete."""
-        self._node.worker(self._disk_id, EndCopiedFile(self._copy_id, extension, modified_at_ns), _BLOCK_TIMEOUT_S)
+        self._calls.ask(EndCopiedFile(self._copy_id, extension, modified_at_ns))
 
     def mount(self, dat_bytes: int, idx_bytes: int) -> CopyMounted:
         """All files are complete: check their sizes and mount the volume, on trial."""
-        mounted: CopyMounted = self._node.worker(
-            self._disk_id, MountCopy(self._copy_id, dat_bytes, idx_bytes), _FINISH_TIMEOUT_S
-        )
+        mounted: CopyMounted = self._calls.ask(MountCopy(self._copy_id, dat_bytes, idx_bytes), _FINISH_TIMEOUT_S)
         return mounted
 
     def live_deletions(self) -> int:
         """Deletions as a source may count them, too (docs/spec/grpc.md 3.33)."""
-        count: int = self._node.worker(self._disk_id, LiveDeletions(self._copy_id), _FINISH_TIMEOUT_S).count
+        count: int = self._calls.ask(LiveDeletions(self._copy_id), _FINISH_TIMEOUT_S).count
         return count
 
     def keep(self) -> None:
         """It is here for good."""
-        self._node.worker(self._disk_id, CloseCopy(self._copy_id, keep=True), _BLOCK_TIMEOUT_S)
+        self._calls.ask(CloseCopy(self._copy_id, keep=True))
         self._kept = True

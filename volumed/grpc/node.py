@@ -77,13 +77,15 @@ class GrpcNode:
         handle = self.locate(volume_id)
         return None if handle is None else handle.disk_id
 
-    def volume_call(self, volume_id: int, request: calls.Request, missing_text: str) -> Any:
+    def volume_call(
+        self, volume_id: int, request: calls.Request, missing_text: str, timeout_s: float = CALL_TIMEOUT_S
+    ) -> Any:
         """Call the worker that holds the volume; ``missing_text`` when nobody does."""
         disk_id = self.disk_of(volume_id)
         if disk_id is None:
             raise VolumedError(missing_text)
         try:
-            return self.worker(disk_id, request)
+            return self.worker(disk_id, request, timeout_s)
         except VolumeNotFound:
             raise VolumedError(missing_text) from None
 

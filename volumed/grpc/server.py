@@ -12,12 +12,14 @@ from volumed.grpc.admin_gate import AdminGate
 from volumed.grpc.handlers import Behaviour, Handler, method_handler, refusal
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import PROFILES
+from volumed.grpc.servicers.configure import ConfigureServicer
 from volumed.grpc.servicers.copy import CopyServicer
 from volumed.grpc.servicers.deletes import DeletesServicer
 from volumed.grpc.servicers.files import FilesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
 from volumed.grpc.servicers.marks import MarksServicer
 from volumed.grpc.servicers.needles import NeedlesServicer
+from volumed.grpc.servicers.receive import ReceiveServicer
 from volumed.grpc.servicers.status import StatusServicer
 from volumed.grpc.servicers.tail import TailServicer
 from volumed.grpc.servicers.tail_receiver import TailReceiverServicer
@@ -53,6 +55,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     """RPC name → handler of every method this version serves; all others of the contract are UNIMPLEMENTED."""
     profile = PROFILES[node.config.compat]
     lifecycle = LifecycleServicer(node, profile)
+    configure = ConfigureServicer(node)
     files = FilesServicer(node)
     status = StatusServicer(node)
     marks = MarksServicer(node, profile)
@@ -70,11 +73,14 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "ReadNeedleBlob": needles.read_needle_blob,
         "ReadNeedleMeta": needles.read_needle_meta,
         "ReadVolumeFileStatus": files.read_volume_file_status,
+        "ReceiveFile": ReceiveServicer(node).receive_file,
         "SetState": status.set_state,
         "VacuumVolumeCheck": vacuum.vacuum_volume_check,
         "VacuumVolumeCleanup": vacuum.vacuum_volume_cleanup,
         "VacuumVolumeCommit": vacuum.vacuum_volume_commit,
         "VacuumVolumeCompact": vacuum.vacuum_volume_compact,
+        "VolumeConfigure": configure.volume_configure,
+        "VolumeConsolidateIndex": configure.volume_consolidate_index,
         "VolumeCopy": CopyServicer(node, profile).volume_copy,
         "VolumeDelete": lifecycle.volume_delete,
         "VolumeIncrementalCopy": files.volume_incremental_copy,

@@ -14,6 +14,7 @@ __all__ = [
     "negative_offset",
     "no_peer_info",
     "no_receiving_volume",
+    "no_staging_disk",
     "no_such_ec_volume",
     "no_such_volume_id",
     "no_volume_for_meta",
@@ -21,13 +22,16 @@ __all__ = [
     "not_implemented",
     "not_located",
     "read_blob_failed",
+    "replication_not_configured",
     "source_has_no_status",
     "source_not_asked",
     "tail_failed",
     "unknown_method",
     "unknown_service",
     "untrusted_source",
+    "volume_not_configured",
     "volume_not_found",
+    "volume_not_reloaded",
     "was_compacted",
     "write_blob_failed",
 ]
@@ -73,6 +77,11 @@ def no_such_ec_volume(volume_id: int) -> str:
     return f"CopyFile not found ec volume id {volume_id}"
 
 
+def no_staging_disk(disk_type: str, volume_id: int) -> str:
+    """ReceiveFile, section 3.18."""
+    return f"no {disk_type} disk location with a free slot for volume {volume_id}"
+
+
 def was_compacted(volume_id: int) -> str:
     """CopyFile, section 3.17."""
     return f"volume {volume_id} is compacted"
@@ -91,6 +100,22 @@ def untrusted_source(address: str, reason: str) -> str:
 def existing_not_deleted(volume_id: int, reason: str) -> str:
     """VolumeCopy, section 3.16."""
     return f"failed to delete existing volume {volume_id}: {reason}"
+
+
+def replication_not_configured(request: str, reason: str) -> str:
+    """VolumeConfigure, section 3.14."""
+    return f"volume configure replication {request}: {reason}"
+
+
+def volume_not_configured(request: str, volume_id: int) -> str:
+    """VolumeConfigure, section 3.14."""
+    missing = f"volume {volume_id} not found on disk"
+    return f"volume configure {request}: {missing}. Also failed to restore mount: {missing}"
+
+
+def volume_not_reloaded(step: str, request: str, reason: str) -> str:
+    """VolumeConfigure, section 3.14; ``step`` is "unmount" or "mount"."""
+    return f"volume configure {step} {request}: {reason}"
 
 
 def source_has_no_status() -> str:
