@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from supervisor.loop import Loop, Timer
-from supervisor.master import MasterLink, MasterStream
+from supervisor.master import MasterConfiguration, MasterLink, MasterStream
 from supervisor.metrics import PushGateway
 from supervisor.node import Node, VolumeChanges
 from volumed.bus.calls import ServerState
-from volumed.bus.events import NodeOptions
+from volumed.bus.events import NodeOptions, StorageBackends
 from volumed.config.address import http_address
 from volumed.config.node import NodeConfig
 from volumed.grpc.channels import Channels
@@ -39,6 +39,7 @@ class ClusterMember:
         state: Callable[[], ServerState],
         on_found: Callable[[PushGateway], None],
         on_options: Callable[[], None],
+        on_backends: Callable[[], None],
         on_duplicates: Callable[[], None],
     ) -> None:
         self.current_master = config.masters[0] if config.masters else ""
@@ -52,6 +53,7 @@ class ClusterMember:
         self._state = state
         self._on_found = on_found
         self._on_options = on_options
+        self._on_backends = on_backends
         self._on_duplicates = on_duplicates
         self._link = MasterLink(config.masters, channels, self)
         self._stream: MasterStream | None = None
@@ -59,6 +61,8 @@ class ClusterMember:
         self._answered = False
         self._pulse: Timer | None = None
         self.options = NodeOptions(0, preallocate=False)
+        self.backends: StorageBackends | None = None
+        """None while no master has told."""
         self._on_left: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -106,8 +110,11 @@ class ClusterMember:
 
     # --- from the link's thread
 
-    def found_master(self, address: str, gateway: PushGateway) -> None:
-        self._loop.post(lambda: self._found(address, gateway))
+    def found_master(self, address: str, configuration: MasterConfiguration) -> None:
+        self._loop.post(lambda: self._found(address, configuration))
+
+    def configured(self, configuration: MasterConfiguration) -> None:
+        self._loop.post(lambda: self._take_backends(configuration))
 
     def opened(self, stream: MasterStream) -> None:
         self._loop.post(lambda: self._opened(stream))
@@ -123,10 +130,16 @@ class ClusterMember:
 
     # --- the same on the loop
 
-    def _found(self, address: str, gateway: PushGateway) -> None:
+    def _found(self, address: str, configuration: MasterConfiguration) -> None:
         self.current_master = address
         self.found = True
-        self._on_found(gateway)
+        self._take_backends(configuration)
+        self._on_found(configuration.gateway)
+
+    def _take_backends(self, configuration: MasterConfiguration) -> None:
+        if configuration.backends != self.backends:
+            self.backends = configuration.backends
+            self._on_backends()
 
     def _opened(self, stream: MasterStream) -> None:
         from supervisor.heartbeat import HeartbeatSession, Identity

@@ -11,15 +11,16 @@ import logging
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from supervisor.metrics import PushGateway
 from supervisor.route import DuplicateDirectories, MasterRoute, StreamEnd, stream_end
+from volumed.bus.events import BackendSettings, StorageBackends
 from volumed.config.address import http_address
 from volumed.errors import RetryError
 from volumed.grpc.channels import Channels
 
-__all__ = ["MasterLink", "MasterStream", "StreamHandler"]
+__all__ = ["MasterConfiguration", "MasterLink", "MasterStream", "StreamHandler"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +50,25 @@ class MasterStream:
             yield message
 
 
+class MasterConfiguration(NamedTuple):
+    """What interests us of a master's configuration (section 2.1)."""
+
+    gateway: PushGateway
+    backends: StorageBackends
+
+    @classmethod
+    def of(cls, answer: Any) -> MasterConfiguration:
+        """From the answer of `GetMasterConfiguration`."""
+        backends = [BackendSettings(item.type, item.id, dict(item.properties)) for item in answer.storage_backends]
+        gateway = PushGateway(answer.metrics_address, answer.metrics_interval_seconds)
+        return cls(gateway, StorageBackends(backends))
+
+
 class StreamHandler(Protocol):
     """What the loop does with a stream; every method is called on the link's thread and must only post."""
 
-    def found_master(self, address: str, gateway: PushGateway) -> None: ...
+    def found_master(self, address: str, configuration: MasterConfiguration) -> None: ...
+    def configured(self, configuration: MasterConfiguration) -> None: ...
     def opened(self, stream: MasterStream) -> None: ...
     def received(self, stream: MasterStream, response: Any) -> None: ...
     def closed(self, stream: MasterStream) -> None: ...
@@ -100,9 +116,8 @@ class MasterLink:
             _log.error("another server keeps announcing the directories of this node")
             self._handler.duplicate_directories()
 
-    def _find_master(self) -> tuple[str, PushGateway] | None:
-        """The first seed that answers, and where it wants metrics; seeds are tried in turn for ever. None when
-        stopped."""
+    def _find_master(self) -> tuple[str, MasterConfiguration] | None:
+        """The first seed that answers, and what it says; seeds are tried in turn for ever. None when stopped."""
         while True:
             for seed in self._seeds:
                 if self._stopping.is_set():
@@ -124,7 +139,9 @@ class MasterLink:
 
         stream = MasterStream(target)
         with self._channels.open(target) as channel:
-            call = SeaweedStub(channel).SendHeartbeat(stream.outgoing())
+            stub = SeaweedStub(channel)
+            call = stub.SendHeartbeat(stream.outgoing())
+            self._ask_again(stub)
             self._handler.opened(stream)
             try:
                 for response in call:
@@ -141,7 +158,18 @@ class MasterLink:
                 self._handler.closed(stream)
         return None
 
-    def _ask_configuration(self, seed: str) -> PushGateway:
+    def _ask_again(self, stub: Any) -> None:
+        """A master that was restarted may have new backends (rule P2); without an answer all stays as it is."""
+        from volumed.wire.master_pb2 import GetMasterConfigurationRequest
+
+        def answered(future: Any) -> None:
+            if not future.cancelled() and future.exception() is None:
+                self._handler.configured(MasterConfiguration.of(future.result()))
+
+        asked = stub.GetMasterConfiguration.future(GetMasterConfigurationRequest(), timeout=_CONFIGURATION_TIMEOUT_S)
+        asked.add_done_callback(answered)
+
+    def _ask_configuration(self, seed: str) -> MasterConfiguration:
         """What interests us of a seed's configuration. Raises `RetryError` when it does not answer."""
         import grpc
 
@@ -155,4 +183,4 @@ class MasterLink:
                 )
             except grpc.RpcError as error:
                 raise RetryError(str(error.details())) from None
-        return PushGateway(answer.metrics_address, answer.metrics_interval_seconds)
+        return MasterConfiguration.of(answer)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from supervisor.node import VolumeChanges
-from volumed.bus.events import NodeOptions
+from volumed.bus.events import NodeOptions, StorageBackends
 
 __all__ = ["Membership"]
 
@@ -25,6 +25,10 @@ class Membership(Protocol):
     @property
     def options(self) -> NodeOptions:
         """What workers must know."""
+
+    @property
+    def backends(self) -> StorageBackends | None:
+        """For tiered volumes; workers must know them too. None while nobody has told."""
 
     @property
     def disconnections(self) -> Mapping[str, int]:

@@ -22,7 +22,7 @@ from supervisor.jobs import Jobs
 from supervisor.master_calls import unknown_ping_target
 from supervisor.node import Node, VolumeChanges
 from volumed.bus import calls
-from volumed.bus.events import NodeOptions
+from volumed.bus.events import NodeOptions, StorageBackends
 from volumed.bus.router import Reply
 from volumed.config.address import join_host_port
 from volumed.config.node import NodeConfig
@@ -128,6 +128,7 @@ class Standalone:
     found = True
     current_master = ""
     disconnections: Mapping[str, int] = {}
+    backends = StorageBackends([])
 
     def __init__(self, config: NodeConfig, node: Node, ids: IdStore, jobs: Jobs, caller: CallClient) -> None:
         self.options = NodeOptions(config.volume_size_limit_bytes, config.preallocate)

@@ -147,6 +147,7 @@ class Supervisor:
             lambda: self._state.current,
             self._master_found,
             self._tell_options,
+            self._tell_backends,
             lambda: self._stop(_EXIT_DUPLICATE),
         )
         master = MasterCalls(config.masters, channels, lambda: member.current_master, config.ip, config.port)
@@ -254,6 +255,8 @@ class Supervisor:
         if keeper.identity is None:
             keeper.identity = identity
             self._bus.send_event(identity, self._cluster.options)
+            if self._cluster.backends is not None:
+                self._bus.send_event(identity, self._cluster.backends)
         match event:
             case events.DiskReport():
                 if self._node.take_report(event):
@@ -286,9 +289,16 @@ class Supervisor:
         self._cluster.capacity_changed()
 
     def _tell_options(self) -> None:
+        self._tell_workers(self._cluster.options)
+
+    def _tell_backends(self) -> None:
+        if self._cluster.backends is not None:
+            self._tell_workers(self._cluster.backends)
+
+    def _tell_workers(self, event: events.SupervisorEvent) -> None:
         for keeper in self._keepers:
             if keeper.identity is not None:
-                self._bus.send_event(keeper.identity, self._cluster.options)
+                self._bus.send_event(keeper.identity, event)
 
     def _tick(self) -> None:
         now_s = time.monotonic()

@@ -396,6 +396,11 @@ class CompactionError(DiskError):
     """A compaction or its commit had to stop (docs/spec/storage.md 7)."""
 
     @classmethod
+    def sealed(cls, path: str) -> CompactionError:
+        """The data are in a remote tier, or on their way there."""
+        return cls(f"open {path}: no such file or directory")
+
+    @classmethod
     def swap_aborted(cls, volume_id: int) -> CompactionError:
         return cls(f"volume {volume_id} compact swap aborted: missing .cpd/.cpx")
 

@@ -139,6 +139,8 @@ class Compactions:
         if volume_id in self._working:
             reply.result(CompactionStarted(0))
             return
+        if volume.sealed:
+            raise CompactionError.sealed(volume.dat.path)
         self._discard_prepared(volume_id)
         compaction = Compaction(volume, request.preallocate_bytes, self._bytes_per_s)
         task = _Task(compaction, self._clock())
@@ -189,7 +191,7 @@ class Compactions:
         if volume_id in self._working:
             reply.result(CompactionCommitted(was_read_only, volume.dat_end))
             return
-        if volume_id not in self._prepared:
+        if volume_id not in self._prepared or volume.sealed:
             raise CompactionError.swap_aborted(volume_id)
         compaction, new = self._prepared.pop(volume_id)
         began_at = self._clock()

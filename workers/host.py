@@ -34,7 +34,10 @@ class Work(enum.Enum):
     """A megabyte of data."""
     COPY = "copy"
     """A whole object."""
-
+    REMOTE = "remote"
+    """A question to an object store, which may hang."""
+    MOVE = "move"
+    """A whole volume to or from an object store."""
     VACUUM = "vacuum"
     """All that is alive in a volume."""
 
@@ -110,6 +113,9 @@ class ShardHost(Protocol):
 
     def finish_flush(self, flush: Any, error: DiskError | None) -> DiskError | None:
         """End a flush; the error to answer its operations with, None = their results stand."""
+
+    def is_remote(self, shard: int) -> bool:
+        """Whether reading the shard may wait for another machine."""
 
     def read_now(self, operation: ReadOperation) -> bytes | bytearray | None:
         """The payload if it is to be had without waiting for the disk, else None."""

@@ -43,6 +43,7 @@ from volumed.bus.frames import (
 from volumed.bus.router import CallRouter
 from volumed.config.node import NodeConfig
 from volumed.errors import NodeError, VolumedError
+from volumed.remote.errors import TooManyRemoteReads
 from workers.bodies import SharedBodies
 from workers.host import ShardHost, StoreBatch, StoreDone, Work
 from workers.stores import StoreScheduler
@@ -57,6 +58,9 @@ Payload = bytes | bytearray
 _TICK_S = 1.0
 _READERS = 4
 _THREADS_PER_KIND = 2
+_THREADS = {Work.REMOTE: 16}
+_REMOTE_READS_MAX = 64
+"""Reads that wait for object stores; fewer than a front has under way, so that those of other volumes go on."""
 _FRAMES_PER_TURN_MAX = 1024
 _REPLY_BYTES_TARGET = 1 << 20
 _STOP_LIMIT_S = 10.0
@@ -85,13 +89,15 @@ class DiskLoop:
         self._posted: deque[Callable[[], None]] = deque()
         self._finished: deque[tuple[bytes, tuple[int, int, Payload]]] = deque()
         self._readers = JobThreads("read", _READERS)
-        self._threads = {kind: JobThreads(kind.value, _THREADS_PER_KIND) for kind in Work}
+        self._threads: dict[Work, JobThreads] = {}
         self._sync = JobThreads("sync")
         self._bodies = SharedBodies()
         self._events: msgspec.msgpack.Decoder[SupervisorEvent] = msgspec.msgpack.Decoder(SupervisorEvent)
         self._last_ping = -1
         self._outside = 0
         """Reads and tasks that other threads have."""
+        self._remote_reads = 0
+        """Those of the reads that wait for object stores."""
         self._stopping = False
 
     # Shell
@@ -133,7 +139,13 @@ class DiskLoop:
             # An error knows this frame: with the frame knowing the error, files that neither needs would stay open.
             del outcome
 
-        self._threads[kind].submit(job)
+        self._threads_of(kind).submit(job)
+
+    def _threads_of(self, kind: Work) -> JobThreads:
+        """Started with their first work: few disks ever need all kinds."""
+        if kind not in self._threads:
+            self._threads[kind] = JobThreads(kind.value, _THREADS.get(kind, _THREADS_PER_KIND))
+        return self._threads[kind]
 
     def publish(self, event: WorkerEvent) -> None:
         self._supervisor.send(pack_event(event), zmq.NOBLOCK)
@@ -267,8 +279,28 @@ class DiskLoop:
         if payload is not None:
             self._finished.append((identity, (operation.request_id, STATUS_OK, payload)))
             return
+        if self._host.is_remote(operation.volume_id):
+            self._start_remote_read(identity, operation)
+        else:
+            self._outside += 1
+            self._readers.submit(functools.partial(self._read, identity, operation))
+
+    def _start_remote_read(self, identity: bytes, operation: ReadOperation) -> None:
+        if self._remote_reads >= _REMOTE_READS_MAX:
+            error = encode_error(TooManyRemoteReads.of(self._remote_reads))
+            self._finished.append((identity, (operation.request_id, STATUS_ERROR, error)))
+            return
         self._outside += 1
-        self._readers.submit(functools.partial(self._read, identity, operation))
+        self._remote_reads += 1
+        self._threads_of(Work.REMOTE).submit(functools.partial(self._read_remote, identity, operation))
+
+    def _read_remote(self, identity: bytes, operation: ReadOperation) -> None:
+        """On a thread that waits for nothing else."""
+        self._read(identity, operation)
+        self.post(self._remote_read_ended)
+
+    def _remote_read_ended(self) -> None:
+        self._remote_reads -= 1
 
     def _read(self, identity: bytes, operation: ReadOperation) -> None:
         """On a reader thread."""

@@ -11,6 +11,7 @@ import msgspec
 from volumed.formats.report import VolumeReport
 
 __all__ = [
+    "BackendSettings",
     "DiskFailed",
     "DiskHealth",
     "DiskReady",
@@ -18,6 +19,7 @@ __all__ = [
     "NodeOptions",
     "Ping",
     "Pong",
+    "StorageBackends",
     "SupervisorEvent",
     "VolumeStatistics",
     "VolumesChanged",
@@ -112,5 +114,19 @@ class NodeOptions(Event, frozen=True):
     preallocate: bool
 
 
+class BackendSettings(msgspec.Struct, frozen=True):
+    """A backend for tiered volumes in the words of the master (grpc.md 5.1)."""
+
+    type: str
+    id: str
+    properties: dict[str, str]
+
+
+class StorageBackends(Event, frozen=True):
+    """All backends that the master has told of; they are told to every worker, and again when there are more."""
+
+    backends: list[BackendSettings]
+
+
 WorkerEvent = DiskReady | DiskFailed | DiskHealth | DiskReport | VolumesChanged | Pong
-SupervisorEvent = Ping | NodeOptions
+SupervisorEvent = Ping | NodeOptions | StorageBackends

@@ -9,7 +9,7 @@ from volumed.errors import FormatError
 from volumed.formats.replication import NO_REPLICATION, ReplicaPlacement
 from volumed.formats.ttl import NO_TTL, Ttl
 
-__all__ = ["CURRENT_VERSION", "SUPERBLOCK_LENGTH", "SUPERBLOCK_LENGTH_MAX", "VERSIONS", "SuperBlock"]
+__all__ = ["CURRENT_VERSION", "SUPERBLOCK_LENGTH", "SUPERBLOCK_LENGTH_MAX", "VERSIONS", "SuperBlock", "superblock_length"]
 
 VERSIONS = (1, 2, 3)
 CURRENT_VERSION = 3
@@ -21,6 +21,12 @@ SUPERBLOCK_LENGTH_MAX = SUPERBLOCK_LENGTH + EXTRA_LENGTH_MAX
 """Reading this many bytes (or what the file has) is always enough to decode."""
 
 _FIXED = Struct(">BB2sHH")
+
+
+def superblock_length(head: bytes) -> int:
+    """Length of the superblock that starts with ``head``, its first `SUPERBLOCK_LENGTH` bytes."""
+    version, *_, extra_length = _FIXED.unpack(head)
+    return SUPERBLOCK_LENGTH + (extra_length if version > 1 else 0)
 
 
 @dataclass(frozen=True, slots=True)

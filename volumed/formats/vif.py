@@ -31,6 +31,11 @@ class RemoteFile:
     extension: str = ""
     unknown: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def backend_name(self) -> str:
+        """As the master is told: ``s3.default``."""
+        return f"{self.backend_type}.{self.backend_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class EcShardConfig:

@@ -131,8 +131,9 @@ class BatchAppend:
     def write(self) -> None:
         """Records, then rows, then map changes. Raises `OSError`, `MapError`."""
         volume, files = self._volume, self._volume.site.files
-        length = sum(map(len, self._pieces))
-        files.write_at(volume.dat, volume.dat_end - length, self._pieces)
+        if self._pieces:
+            length = sum(map(len, self._pieces))
+            files.write_at(volume.dat, volume.dat_end - length, self._pieces)
         rows = b"".join(self._rows)
         files.write_at(volume.idx, volume.progress.idx_bytes, [rows])
         volume.progress.idx_bytes += len(rows)
@@ -247,8 +248,12 @@ class BatchAppend:
         known = self._entry(key)
         if known is None or known.size < 0:
             return StoreResult(StoreOutcome.DELETED, 0)
-        record = encode_tombstone(key, operation.cookie, operation.checksum, self._next_append_time(), self._version)
-        self._queue(key, DELETED, len(record), record)
+        if volume.sealed:
+            self._queue_distant_deletion(key)
+        else:
+            append_at_ns = self._next_append_time()
+            record = encode_tombstone(key, operation.cookie, operation.checksum, append_at_ns, self._version)
+            self._queue(key, DELETED, len(record), record)
         self._note_delete(key, known)
         return StoreResult(StoreOutcome.DELETED, known.size)
 
@@ -270,7 +275,13 @@ class BatchAppend:
         if key > progress.max_key:
             progress.max_key = key
         progress.tail_key, progress.tail_offset, progress.tail_size = key, offset, row_size
+        volume.has_uncommitted = True
         return offset
+
+    def _queue_distant_deletion(self, key: int) -> None:
+        """Only a row: no record can be appended to what is in a remote tier (docs/spec/storage.md 4.1)."""
+        self._rows.append(pack_row(key, 0, DELETED, self._width))
+        self._volume.has_uncommitted = True
 
     def _entry(self, key: int) -> _Entry | None:
         entry = self._overlay.get(key)

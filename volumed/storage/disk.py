@@ -28,6 +28,7 @@ from volumed.errors import (
 from volumed.formats.replication import ReplicaPlacement
 from volumed.formats.superblock import SUPERBLOCK_LENGTH, VERSIONS, SuperBlock
 from volumed.formats.ttl import Ttl
+from volumed.formats.vif import RemoteFile
 from volumed.formats.volumename import check_collection
 from volumed.storage.directory import (
     claim_directory,
@@ -38,7 +39,7 @@ from volumed.storage.directory import (
     remove_volume_files,
 )
 from volumed.storage.expiry import Expiry, decide_expiry
-from volumed.storage.fileio import File, FileIO, SpaceInfo, disk_error
+from volumed.storage.fileio import DistantFile, File, FileIO, SpaceInfo, disk_error
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.marks import mark_readonly, mark_writable
 from volumed.storage.needle_map import MapError, NeedleMap
@@ -47,7 +48,7 @@ from volumed.storage.site import DiskSite
 from volumed.storage.space import automatic_volumes_max, is_space_low
 from volumed.storage.store import ANY_GENERATION, Flush, StoreBatch, VolumeStore
 from volumed.storage.volume import QUARANTINE_STREAK, Volume
-from volumed.storage.volume_load import create_volume, load_volume
+from volumed.storage.volume_load import RemoteDataNeeded, create_volume, load_volume
 
 __all__ = ["ANY_GENERATION", "Disk", "Flush", "StoreBatch"]
 
@@ -68,6 +69,9 @@ class Disk:
         self.space_low = False
         self.arriving: set[int] = set()
         """Ids of volumes that are being copied here: their files are not looked at."""
+        self.distant: dict[int, RemoteDataNeeded] = {}
+        """Volumes on the disk that cannot be mounted before their data, in a remote tier, are open."""
+        self._orphans: list[RemoteFile] = []
         self._lock = lock
         self._volumes: dict[int, Volume] = {}
         self._store = VolumeStore(site.map, self._volumes, f"{node.ip}:{node.port}")
@@ -186,21 +190,26 @@ class Disk:
             raise _failure(f"create volume {volume_id}", error) from error
         return self._add(volume)
 
-    def mount(self, volume_id: int, collection: str = "") -> VolumeStatistics | None:
-        """Load a volume that is on the disk; None when it was mounted already. Raises `VolumedError`."""
+    def mount(
+        self, volume_id: int, collection: str = "", remote: DistantFile | None = None
+    ) -> VolumeStatistics | None:
+        """Load a volume that is on the disk, with its ``remote`` data if they are not; None when it was mounted
+        already. Raises `VolumedError`."""
         if volume_id in self._volumes:
             return None
         try:
             found = [name for name, _ in loadable_volumes(self.site, volume_id, self.arriving)]
             if not found:
                 raise VolumeNotFound.on_mount(volume_id)
-            return self._add(load_volume(self.site, collection if collection in found else found[0], volume_id))
+            name = collection if collection in found else found[0]
+            return self._add(load_volume(self.site, name, volume_id, remote=remote))
         except (OSError, MapError) as error:
             raise _failure(f"mount volume {volume_id}", error) from error
 
     def unmount(self, volume_id: int) -> VolumeStatistics | None:
         """Close a volume; its last statistics, None when it was not mounted. Nothing is flushed: that would hold up
         the other volumes, and the kernel has all bytes. Raises `VolumedError`."""
+        self.distant.pop(volume_id, None)
         volume = self._volumes.get(volume_id)
         return None if volume is None else self._close_volume(volume)
 
@@ -217,16 +226,21 @@ class Disk:
             guards.append(0 < counters.content_bytes <= counters.deleted_bytes)
         if guards and not any(guards):
             raise VolumeNotEmpty.of(request.volume_id)
-        return self._destroy(volume, "asked to")
+        return self._destroy(volume, "asked to", keep_remote_data=request.keep_remote_data)
+
+    def take_orphans(self) -> list[RemoteFile]:
+        """The data in remote tiers that deleted volumes have left, once."""
+        orphans, self._orphans = self._orphans, []
+        return orphans
+
+    def publish(self, volume: Volume) -> None:
+        """Tell readers of changed flags."""
+        self._publish([volume])
 
     def delete_collection(self, collection: str) -> list[VolumeStatistics]:
         """Remove all volumes of a collection, "" being the default one; those that are gone. Raises
         `VolumedError`."""
-        doomed = [
-            volume
-            for volume in self._volumes.values()
-            if volume.collection == collection and not volume.flushing and not volume.compacting
-        ]
+        doomed = [volume for volume in self._volumes.values() if volume.collection == collection and not volume.busy]
         return [self._destroy(volume, f"collection {collection!r} is deleted") for volume in doomed]
 
     def mark_readonly(self, request: MarkReadonly) -> None:
@@ -317,7 +331,7 @@ class Disk:
                 volume.superblock.ttl, volume.progress.ttl_clock_s, volume.dat_end, volume_size_limit_bytes, now_s
             )
             volume.expired = expiry is not Expiry.ALIVE
-            if expiry is Expiry.DESTROY and not volume.flushing and not volume.compacting:
+            if expiry is Expiry.DESTROY and not volume.busy:
                 try:
                     destroyed.append(self._destroy(volume, "its time to live has passed"))
                 except DiskError as error:
@@ -373,6 +387,8 @@ class Disk:
                 continue
             try:
                 added.append(self._add(load_volume(self.site, collection, volume_id, after_kill=after_kill)))
+            except RemoteDataNeeded as needed:
+                self.distant[volume_id] = needed
             except (OSError, VolumedError) as error:
                 base_name = self.site.paths(collection, volume_id).base_name
                 _log.error("new volume %s error %s", base_name, error)
@@ -380,6 +396,7 @@ class Disk:
 
     def _add(self, volume: Volume) -> VolumeStatistics:
         self._volumes[volume.volume_id] = volume
+        self.distant.pop(volume.volume_id, None)
         if self.space_low:
             self._set_space_flag(volume)
             self._publish([volume])
@@ -391,6 +408,8 @@ class Disk:
             raise VolumeBusy(f"volume {volume.volume_id} is being flushed")
         if volume.compacting:
             raise VolumeBusy.compacting(volume.volume_id)
+        if volume.moving:
+            raise VolumeBusy(f"volume {volume.volume_id} is on its way to or from a remote tier")
         statistics = volume.statistics()
         try:
             with self.site.map.begin() as txn:
@@ -402,7 +421,7 @@ class Disk:
         self._seen_at_s.pop(volume.volume_id, None)
         return statistics
 
-    def _destroy(self, volume: Volume, reason: str) -> VolumeStatistics:
+    def _destroy(self, volume: Volume, reason: str, *, keep_remote_data: bool = False) -> VolumeStatistics:
         _log.warning("removing volume %d with all its files: %s", volume.volume_id, reason)
         statistics = self._close_volume(volume)
         try:
@@ -411,6 +430,8 @@ class Disk:
                 txn.drop_volume(volume.volume_id)
         except (OSError, MapError) as error:
             raise _failure(f"delete volume {volume.volume_id}", error) from error
+        if not keep_remote_data:
+            self._orphans += volume.info.files
         return statistics
 
     def _publish(self, volumes: list[Volume]) -> None:
@@ -430,7 +451,7 @@ class Disk:
 
     def _is_phantom(self, volume: Volume, now_s: int) -> bool:
         """Whether `.dat` was unlinked by somebody. Looked at every 30 s, each time while it is missing."""
-        if not volume.progress.counters.file_count:
+        if volume.is_remote or not volume.progress.counters.file_count:
             return False
         if now_s - self._seen_at_s.get(volume.volume_id, -_PRESENCE_CHECK_S) < _PRESENCE_CHECK_S:
             return False

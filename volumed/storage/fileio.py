@@ -17,12 +17,12 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from volumed.errors import DiskError
 
-__all__ = ["NAMELESS_PREFIX", "Buffer", "File", "FileIO", "SpaceInfo", "disk_error", "error_text"]
+__all__ = ["NAMELESS_PREFIX", "Buffer", "DistantFile", "File", "FileIO", "SpaceInfo", "disk_error", "error_text"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -67,6 +67,31 @@ class File:
         os.close(self.fd)
 
 
+class DistantFile(File):
+    """Bytes that are not on the disk but are read like a file's. Nothing of them is ever cached, writing fails.
+
+    ``fetch`` gets offset and length, may wait long, and raises `VolumedError`. Never read one on a loop thread.
+    """
+
+    __slots__ = ("fetch", "head", "length", "mtime_ns")
+
+    def __init__(
+        self, path: str, length: int, mtime_ns: int, fetch: Callable[[int, int], bytes], head: bytes
+    ) -> None:
+        """``path`` is where the file would be; ``head`` are the first bytes, which are at hand."""
+        self.path = path
+        self.fd = -1
+        self.inode = 0
+        self.writable = False
+        self.length = length
+        self.mtime_ns = mtime_ns
+        self.fetch = fetch
+        self.head = head
+
+    def __del__(self) -> None:
+        pass
+
+
 class FileIO:
     """The real thing. Subclass and override to observe or to break single operations."""
 
@@ -90,18 +115,25 @@ class FileIO:
 
     def size(self, file: File) -> int:
         """Length in bytes."""
-        return os.fstat(file.fd).st_size
+        return file.length if isinstance(file, DistantFile) else os.fstat(file.fd).st_size
 
     def mtime_ns(self, file: File) -> int:
         """Time of the last change, in ns since 1970."""
-        return os.fstat(file.fd).st_mtime_ns
+        return file.mtime_ns if isinstance(file, DistantFile) else os.fstat(file.fd).st_mtime_ns
 
     def set_modified(self, file: File, time_ns: int) -> None:
         """Set the time of the last change, in ns since 1970."""
         os.utime(file.fd, ns=(time_ns, time_ns))
 
+    def set_mtime(self, file: File, mtime_ns: int) -> None:
+        """Say when the file was changed last."""
+        os.utime(file.fd, ns=(mtime_ns, mtime_ns))
+
     def read_at(self, file: File, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes at ``offset``; fewer only at the end of the file."""
+        if isinstance(file, DistantFile):
+            length = min(length, file.length - offset)
+            return file.fetch(offset, length) if length > 0 else b""
         data = os.pread(file.fd, length, offset)
         if len(data) == length or not data:
             return data

@@ -72,10 +72,17 @@ class VolumeRecord:
     flags: VolumeFlag
     compaction_revision: int
     dat_inode: int
+    """0 when the data are in a remote tier: only the worker can read them."""
     dat_path: str
+    """Where the file would be then."""
     collection: str
     map_id: int = 0
     """First part of the keys of the volume's entries; a vacuum changes it."""
+
+    @property
+    def is_remote(self) -> bool:
+        """The data are in a remote tier."""
+        return not self.dat_inode
 
     @property
     def read_only(self) -> bool:

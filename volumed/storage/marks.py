@@ -1,4 +1,7 @@
-"""Read-only marks of a volume, kept in memory or in its `.vif` (docs/spec/storage.md 5.4)."""
+"""Read-only marks of a volume, kept in memory or in its `.vif` (docs/spec/storage.md 5.4).
+
+A volume that is sealed, because its data are in a remote tier, refuses writes whatever its marks say.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ def mark_readonly(volume: Volume, *, can_delete: bool, persist: bool) -> None:
         except OSError as error:
             raise disk_error(f"volume {volume.volume_id}: save .vif", error) from error
     wanted = VolumeFlag.NO_WRITE_CAN_DELETE if can_delete else VolumeFlag.NO_WRITE_OR_DELETE
+    if volume.sealed:
+        wanted |= VolumeFlag.NO_WRITE_CAN_DELETE
     if VolumeFlag.UNAVAILABLE in volume.flags:
         wanted |= VolumeFlag.NO_WRITE_OR_DELETE
     volume.flags = volume.flags & ~_MARKS | wanted
@@ -43,7 +48,7 @@ def mark_writable(volume: Volume) -> None:
         volume.save_info(replace(volume.info, read_only=False, read_only_can_delete=False))
     except OSError as error:
         raise disk_error(f"volume {volume.volume_id}: save .vif", error) from error
-    volume.flags &= ~_MARKS
+    volume.flags &= ~(VolumeFlag.NO_WRITE_OR_DELETE if volume.sealed else _MARKS)
     volume.quarantined = False
     volume.io_error_streak = 0
 

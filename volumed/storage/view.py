@@ -304,6 +304,8 @@ class _OpenFiles:
         self._files.clear()
 
     def _start_opening(self, handle: VolumeHandle) -> None:
+        if handle.record.is_remote:
+            return
         with self._lock:
             if handle.raw in self._opening:
                 return

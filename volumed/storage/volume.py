@@ -35,7 +35,7 @@ from volumed.formats.report import VolumeReport
 from volumed.formats.superblock import SuperBlock
 from volumed.formats.vif import VolumeInfo, encode_vif
 from volumed.storage.append import BatchAppend, Operation, Restore
-from volumed.storage.fileio import File, disk_error, error_text
+from volumed.storage.fileio import DistantFile, File, disk_error, error_text
 from volumed.storage.map_records import NO_FLAGS, READ_ONLY, VolumeFlag, VolumeProgress, VolumeRecord
 from volumed.storage.needle_map import MapTransaction
 from volumed.storage.read_payload import pack_payload
@@ -48,6 +48,8 @@ QUARANTINE_STREAK = 3
 
 RANGE_BYTES_MAX = 64 << 20
 """Longest raw read of one request."""
+
+_ALIGNMENT = 8
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +122,12 @@ class Volume:
         self._durable = Restore(parts.dat_end, parts.progress.encode(), {})
         self._undo: Restore | None = None
         self._placing = False
+        self.has_uncommitted = False
+        """The files hold a batch that is neither `committed` nor `rolled_back`."""
+        self.sealed = self.is_remote
+        """`.dat` takes no more records, not even of deletions: it is in a remote tier, or on its way there."""
+        self.moving = False
+        """On the way to or from a remote tier: it may not be closed meanwhile."""
 
     # State
 
@@ -143,15 +151,20 @@ class Volume:
         return self._snapshot is None
 
     @property
+    def busy(self) -> bool:
+        """Something is under way that needs the volume."""
+        return self.flushing or self.compacting or self.moving
+
+    @property
     def flushing(self) -> bool:
         """A flush is under way, a record is being copied to the end, or a vacuum replaces the files: the volume takes
         no other operation, so that a failed one can be undone."""
         return self._undo is not None or self._placing
 
     @property
-    def has_uncommitted(self) -> bool:
-        """The files hold a batch that is neither `committed` nor `rolled_back`."""
-        return self.dat_end != self._durable.dat_end
+    def is_remote(self) -> bool:
+        """The data are in a remote tier; reading them may take long."""
+        return isinstance(self.dat, DistantFile)
 
     def record(self) -> VolumeRecord:
         """What the readers of the map are told."""
@@ -171,6 +184,7 @@ class Volume:
     def statistics(self) -> VolumeStatistics:
         """What the master, ``/status`` and metrics are told (docs/spec/storage.md 9.4)."""
         counters = self.progress.counters
+        remote = self.info.files[0] if self.info.files else None
         report = VolumeReport(
             id=self.volume_id,
             size=self.dat_end,
@@ -184,6 +198,8 @@ class Volume:
             ttl=self.superblock.ttl.to_u32(),
             compact_revision=self.superblock.compaction_revision,
             modified_at_second=self.modified_at_s,
+            remote_storage_name=remote.backend_name if remote else "",
+            remote_storage_key=remote.key if remote else "",
             disk_type=self.site.config.disk_type,
             disk_id=self.site.config.disk_id,
             read_only_can_delete=VolumeFlag.NO_WRITE_CAN_DELETE in self.flags,
@@ -240,7 +256,8 @@ class Volume:
                 self.rolled_back()
                 return append.failed(operations, results, error)
             self.io_error_streak = 0
-            self.modified_at_s = now_ns // 10**9
+            if not self.sealed:
+                self.modified_at_s = now_ns // 10**9
         # Also when nothing had to be written: the same data may have come before without an fsync.
         if append.wants_flush:
             self._undo = Restore(self._durable.dat_end, self._durable.progress, append.entries_before())
@@ -249,6 +266,7 @@ class Volume:
     def committed(self) -> None:
         """The batch's transaction was committed: its state is the one to come back to from now on."""
         self._durable = Restore(self.dat_end, self.progress.encode(), {})
+        self.has_uncommitted = False
 
     def rolled_back(self) -> None:
         """The batch did not happen: cut both files back to what they were. If that fails too the volume becomes
@@ -258,6 +276,7 @@ class Volume:
             return
         self.progress = VolumeProgress.decode(self._durable.progress, self.site.row_length)
         self.dat_end = self._durable.dat_end
+        self.has_uncommitted = False
         self._truncate_or_stop()
 
     def begin_placing(self) -> None:
@@ -352,20 +371,21 @@ class Volume:
         self.site.files.replace_file(path, encode_vif(info), temporary=path + ".tmp.volumed")
         self.info = info
 
-    def save_info(self, info: VolumeInfo) -> None:
-        """Write a changed `.vif`; in a TTL volume with a new expiry time (docs/spec/storage.md 4.4).
-        Raises `OSError`."""
-        if self.superblock.ttl:
-            info = replace(info, expire_at_sec=int(time.time()) + self.superblock.ttl.seconds)
-        path = self.paths.data(".vif")
-        self.site.files.replace_file(path, encode_vif(info), temporary=path + ".tmp.volumed")
-        self.info = info
+    def move_data(self, dat: File, modified_at_s: int, txn: MapTransaction) -> None:
+        """Serve the data from another place from now on. Call `committed` after the commit. Raises `MapError`."""
+        self.dat = dat
+        self.dat_end = -(-self.site.files.size(dat) // _ALIGNMENT) * _ALIGNMENT
+        self.modified_at_s = modified_at_s
+        self.progress.dat_inode = dat.inode
+        self.sealed = self.is_remote
+        txn.put_progress(self.volume_id, self.progress)
+        self.new_generation(txn)
 
     def open_for_writing(self) -> None:
         """Reopen files that were opened for reading only, and cut off what a failed write has left. Raises
         `OSError`; then the old ones stay in use."""
         files = self.site.files
-        dat = self.dat if self.dat.writable else files.open(self.dat.path)
+        dat = self.dat if self.dat.writable or self.is_remote else files.open(self.dat.path)
         idx = self.idx if self.idx.writable else files.open(self.idx.path)
         self.dat, self.idx = dat, idx
         self._snapshot = _Snapshot(self.generation, self.version, dat, self.map_id)
@@ -392,7 +412,8 @@ class Volume:
         """Rows first: should this end half-way, no row means a record that is not there."""
         files = self.site.files
         files.truncate(self.idx, self.progress.idx_bytes)
-        files.truncate(self.dat, self.dat_end)
+        if not self.sealed:
+            files.truncate(self.dat, self.dat_end)
         self._has_remains = False
         self.modified_at_s = int(time.time())
 

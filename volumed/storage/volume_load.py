@@ -17,9 +17,9 @@ from volumed.errors import FormatError, VolumedError, VolumeLoadError
 from volumed.formats.idx import ROW_LENGTH, pack_rows
 from volumed.formats.replication import ReplicaPlacement
 from volumed.formats.superblock import SUPERBLOCK_LENGTH, SUPERBLOCK_LENGTH_MAX, VERSIONS, SuperBlock
-from volumed.formats.vif import VolumeInfo, decode_vif
+from volumed.formats.vif import RemoteFile, VolumeInfo, decode_vif
 from volumed.storage.directory import remove_volume_files
-from volumed.storage.fileio import File
+from volumed.storage.fileio import DistantFile, File
 from volumed.storage.index_repair import index_is_blank, rebuild_index, repair_head, scan_unindexed
 from volumed.storage.map_load import catch_up_map, newest_put_time
 from volumed.storage.map_records import NO_FLAGS, VolumeFlag, VolumeProgress
@@ -28,12 +28,27 @@ from volumed.storage.site import DiskSite, VolumePaths
 from volumed.storage.tail_check import TailTooLong, check_tail
 from volumed.storage.volume import Volume, VolumeParts
 
-__all__ = ["create_volume", "load_volume"]
+__all__ = ["RemoteDataNeeded", "create_volume", "load_volume"]
 
 _log = logging.getLogger(__name__)
 
 _ALIGNMENT = 8
 _OWNER_READ, _OWNER_WRITE = stat.S_IRUSR, stat.S_IWUSR
+
+
+class RemoteDataNeeded(VolumeLoadError):
+    """The volume keeps its data in a remote tier: open them (``volumed.storage.tier``) and load it with them."""
+
+    entry: RemoteFile
+    collection: str
+    dat_path: str
+    """Where the data would be on the disk."""
+
+    @classmethod
+    def of(cls, paths: VolumePaths, collection: str, entry: RemoteFile) -> RemoteDataNeeded:
+        error = cls(f"{paths.base_name} keeps its data in {entry.backend_name}")
+        error.entry, error.collection, error.dat_path = entry, collection, paths.data(".dat")
+        return error
 
 
 def create_volume(
@@ -48,7 +63,9 @@ def create_volume(
     paths, files = site.paths(collection, volume_id), site.files
     is_new = not files.exists(paths.data(".dat"))
     if is_new:
-        _read_info(site, paths, volume_id)
+        info, _ = _read_info(site, paths)
+        if info.files:
+            raise RemoteDataNeeded.of(paths, collection, info.files[0])
         # A deletion that was interrupted leaves rows and marks of the old volume.
         remove_volume_files(files, paths)
     try:
@@ -65,14 +82,17 @@ def create_volume(
         raise
 
 
-def load_volume(site: DiskSite, collection: str, volume_id: int, *, after_kill: bool = False) -> Volume:
+def load_volume(
+    site: DiskSite, collection: str, volume_id: int, *, after_kill: bool = False, remote: DistantFile | None = None
+) -> Volume:
     """Open a volume, repair what can be, bring the map up to date and publish it to readers.
 
     ``after_kill``: the map is what a process of this boot had committed when it was killed, so an unfinished append
-    may be cut off if the map knows these files. Raises `VolumeLoadError` or another `VolumedError`, `OSError`,
-    `MapError`: the volume is not mounted.
+    may be cut off if the map knows these files. ``remote``: the data of a volume that keeps them in a remote tier; the
+    superblock must be at hand in it. Raises `RemoteDataNeeded` when they are missing, `VolumeLoadError` or another
+    `VolumedError`, `OSError`, `MapError`: the volume is not mounted.
     """
-    loader = _Loader(site, site.paths(collection, volume_id), collection, volume_id, after_kill)
+    loader = _Loader(site, site.paths(collection, volume_id), collection, volume_id, after_kill, remote)
     return loader.load()
 
 
@@ -85,12 +105,15 @@ class _Loader:
     collection: str
     volume_id: int
     after_kill: bool
+    remote: DistantFile | None
     flags: VolumeFlag = NO_FLAGS
     is_proven: bool = False
     """The map of before the kill stands for a state of exactly these files."""
 
     def load(self) -> Volume:
-        info, write_info = _read_info(self.site, self.paths, self.volume_id)
+        info, write_info = _read_info(self.site, self.paths)
+        if info.files and self.remote is None:
+            raise RemoteDataNeeded.of(self.paths, self.collection, info.files[0])
         if info.bytes_offset:
             # DEVIATE: the reference refuses a volume of the other width; here the volume's own width holds.
             self.site = replace(self.site, offset_width=info.bytes_offset)
@@ -142,6 +165,9 @@ class _Loader:
     def _open_data(self) -> tuple[File, int]:
         """`.dat` and its time of change in ns. Judged by the owner's mode bits: root may open anything."""
         path, files = self.paths.data(".dat"), self.site.files
+        if self.remote is not None:
+            self.flags |= VolumeFlag.NO_WRITE_CAN_DELETE
+            return self.remote, files.mtime_ns(self.remote)
         mode = files.mode(path)
         if not mode & _OWNER_READ:
             raise VolumeLoadError.unreadable(path)
@@ -152,7 +178,7 @@ class _Loader:
         return dat, files.mtime_ns(dat)
 
     def _read_superblock(self, dat: File) -> SuperBlock:
-        head = self.site.files.read_at(dat, 0, SUPERBLOCK_LENGTH_MAX)
+        head = self.remote.head if self.remote else self.site.files.read_at(dat, 0, SUPERBLOCK_LENGTH_MAX)
         if len(head) < SUPERBLOCK_LENGTH:
             raise VolumeLoadError.not_initialized(dat.path)
         if head[0] not in VERSIONS:
@@ -180,6 +206,10 @@ class _Loader:
             self.paths = beside
         path, start, version = self.paths.index(".idx"), superblock.length, superblock.version
         width = self.site.offset_width
+        if self.remote is not None:
+            if not files.exists(path):
+                raise VolumeLoadError(f"volume {self.volume_id} is in a remote tier and has no {path}")
+            return
         if files.size(dat) > start and index_is_blank(files, path) and not self._is_empty_by_proof(path):
             rebuild_index(files, self.paths, dat, start, version, width)
         elif files.exists(path):
@@ -212,7 +242,7 @@ class _Loader:
         rest = length % self.site.row_length
         self.is_proven = self._is_ours(dat, idx, superblock)
         if rest:
-            if not self.is_proven or self.flags:
+            if not self.is_proven or (self.flags and self.remote is None):
                 raise VolumeLoadError.index_length(idx.path, length)
             _log.warning("volume %d: cutting %d bytes of an unfinished row off %s", self.volume_id, rest, idx.path)
             files.truncate(idx, length - rest)
@@ -231,6 +261,8 @@ class _Loader:
     def _check_end(self, dat: File, idx: File, superblock: SuperBlock, progress: VolumeProgress) -> int:
         """The end of `.dat`, rounded up to 8; the tail check and what follows from it."""
         dat_end = -(-self.site.files.size(dat) // _ALIGNMENT) * _ALIGNMENT
+        if self.remote is not None:
+            return dat_end
         try:
             return self._end_of_tail(dat, dat_end, superblock, progress)
         except TailTooLong as error:
@@ -280,7 +312,7 @@ class _Loader:
         self, dat: File, idx: File, superblock: SuperBlock, progress: VolumeProgress, modified_at_ns: int
     ) -> None:
         if superblock.ttl and not progress.ttl_clock_s:
-            found = newest_put_time(self.site, dat, idx, superblock.version)
+            found = 0 if self.remote else newest_put_time(self.site, dat, idx, superblock.version)
             progress.ttl_clock_s = (found or modified_at_ns) // 10**9
 
     def _publish(self, volume: Volume) -> None:
@@ -295,13 +327,11 @@ class _Loader:
         self.flags |= VolumeFlag.NO_WRITE_OR_DELETE
 
 
-def _read_info(site: DiskSite, paths: VolumePaths, volume_id: int) -> tuple[VolumeInfo, bool]:
+def _read_info(site: DiskSite, paths: VolumePaths) -> tuple[VolumeInfo, bool]:
     """The `.vif`, and whether it must be written because there is none. Raises `VolumeLoadError`."""
     path = paths.data(".vif")
     content = site.files.read_file(path)
     info = decode_vif(content or b"")
     if info.bytes_offset and info.bytes_offset not in ROW_LENGTH:
         raise VolumeLoadError.offset_width(path, site.offset_width)
-    if info.files:
-        raise VolumeLoadError(f"volume {volume_id} keeps its data in a remote tier, which is not supported")
     return info, not content
