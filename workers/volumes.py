@@ -19,6 +19,7 @@ from volumed.bus.events import (
     DiskReady,
     DiskReport,
     NodeOptions,
+    StorageBackends,
     SupervisorEvent,
     VolumesChanged,
     VolumeStatistics,
@@ -28,8 +29,9 @@ from volumed.bus.frames import FLAG_META_ONLY, READ_RANGE, ReadOperation
 from volumed.bus.record_calls import StoreRecords
 from volumed.bus.router import Reply
 from volumed.bus.spool_calls import SpoolRequest
+from volumed.bus.tier_calls import TierRequest
 from volumed.config.node import NodeConfig
-from volumed.errors import DiskError, VolumedError
+from volumed.errors import DiskError
 from volumed.formats.needle import record_length
 from volumed.metrics.recorder import Recorder
 from volumed.storage.disk import Disk
@@ -45,6 +47,7 @@ from workers.received_files import ReceivedFiles
 from workers.reconfigure import Reconfiguration
 from workers.records import store_records
 from workers.spools import Spools
+from workers.tiering import Tiering
 
 __all__ = ["VolumeHost"]
 
@@ -62,7 +65,7 @@ class VolumeHost:
     """All volumes of one disk."""
 
     requests: UnionType = (
-        calls.WorkerRequest | SpoolRequest | CompactionRequest | CopyRequest | FileRequest | StoreRecords
+        calls.WorkerRequest | SpoolRequest | CompactionRequest | CopyRequest | FileRequest | StoreRecords | TierRequest
     )
 
     def __init__(
@@ -85,22 +88,25 @@ class VolumeHost:
         self.close = disk.close
         self._spools = Spools(disk, shell)
         self.forget = self._spools.forget
-        self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._mount_now)
+        self._tiering = Tiering(disk, shell, self._distant_mounted, self._report_changes)
+        self._ready = False
+        """The supervisor was told that the disk is ready."""
+        self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._tiering.mount)
         self._received = ReceivedFiles(disk, shell)
         self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
-        self.stop = self._compactions.stop_all
         self._lasting: dict[type[Any], Callable[[Any, Reply], None]] = {
             **self._spools.handlers,
             **self._compactions.handlers,
             **self._copies.handlers,
+            **self._tiering.handlers,
             **self._received.handlers,
             **Reconfiguration(disk, shell, self.call).handlers,
             StoreRecords: partial(store_records, shell),
+            calls.MountVolume: self._mount,
         }
         """Calls that are answered later."""
         self._handlers: dict[type[calls.Request], Callable[[Any], msgspec.Struct | None]] = {
             calls.AllocateVolume: self._allocate,
-            calls.MountVolume: self._mount,
             calls.UnmountVolume: self._unmount,
             calls.DeleteVolume: self._delete,
             calls.DeleteCollection: self._delete_collection,
@@ -129,6 +135,11 @@ class VolumeHost:
             except Exception as error:
                 reply.error(error)
 
+    def stop(self) -> None:
+        """The process is going to end."""
+        self._compactions.stop_all()
+        self._tiering.stop()
+
     def _closes_flushing(self, request: calls.Request) -> bool:
         if isinstance(request, calls.UnmountVolume | calls.DeleteVolume):
             return self._disk.is_flushing(request.volume_id)
@@ -139,21 +150,16 @@ class VolumeHost:
     def _allocate(self, request: calls.AllocateVolume) -> None:
         self._tell_changes(mounted=[self._disk.allocate(request)])
 
-    def _mount(self, request: calls.MountVolume) -> None:
-        mounted = self._disk.mount(request.volume_id, request.collection)
-        self._tell_changes(mounted=[mounted] if mounted else [])
+    def _mount(self, request: calls.MountVolume, reply: Reply) -> None:
+        def done(mounted: VolumeStatistics | None) -> None:
+            self._tell_changes(mounted=[mounted] if mounted else [])
+            reply.result()
 
-    def _mount_now(
-        self,
-        volume_id: int,
-        collection: str,
-        done: Callable[[VolumeStatistics | None], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        try:
-            done(self._disk.mount(volume_id, collection))
-        except VolumedError as error:
-            failed(error)
+        self._tiering.mount(request.volume_id, request.collection, done, reply.error)
+
+    def _distant_mounted(self, mounted: list[VolumeStatistics]) -> None:
+        self._tell_changes(mounted=mounted)
+        self._tell_ready()
 
     def _unmount(self, request: calls.UnmountVolume) -> None:
         self._compactions.forget_volume(request.volume_id)
@@ -162,10 +168,12 @@ class VolumeHost:
 
     def _delete(self, request: calls.DeleteVolume) -> None:
         self._tell_changes(gone=[self._disk.delete(request)])
+        self._tiering.remove_orphans()
         self._compactions.forget_volume(request.volume_id)
 
     def _delete_collection(self, request: calls.DeleteCollection) -> None:
         self._tell_changes(gone=self._disk.delete_collection(request.collection))
+        self._tiering.remove_orphans()
 
     def _mark_readonly(self, request: calls.MarkReadonly) -> None:
         self._disk.mark_readonly(request)
@@ -182,6 +190,11 @@ class VolumeHost:
         self._tell_changes(mounted=self._disk.rescan())
 
     # Reads
+
+    def is_remote(self, volume_id: int) -> bool:
+        """Whether the volume's data are in a remote tier."""
+        volume = self._disk.volumes.get(volume_id)
+        return volume is not None and volume.is_remote
 
     def read_now(self, operation: ReadOperation) -> bytes | bytearray | None:
         """Only the plain case: a live needle, or a range, of modest length in the page cache."""
@@ -209,18 +222,30 @@ class VolumeHost:
         if isinstance(event, NodeOptions) and event != self._options:
             self._options = event
             self._report_changes(always=True)
+        if isinstance(event, StorageBackends):
+            self._tiering.told(event)
+            self._tell_ready()
 
     def introduce(self) -> None:
         """Everything first, so that a disk that is ready is also known."""
         self._report(self._disk.statistics(), [], full=True)
-        disk = self._disk
-        self._shell.publish(DiskReady(disk.config.disk_id, self._epoch, disk.map_path, disk.uuid))
+        self._ready = False
+        self._tell_ready()
         self._problem = ""
+
+    def _tell_ready(self) -> None:
+        """Once all volumes are there, or will not come soon."""
+        if not self._ready and self._tiering.settled:
+            self._ready = True
+            disk = self._disk
+            self._shell.publish(DiskReady(disk.config.disk_id, self._epoch, disk.map_path, disk.uuid))
 
     def tick(self) -> None:
         """Expire, report, probe the free space, look at the disk's health."""
         self._ticks += 1
         self._spools.tick()
+        self._tiering.tick()
+        self._tell_ready()
         self._compactions.tick()
         self._copies.tick()
         self._received.tick()

@@ -23,6 +23,7 @@ from volumed.grpc.servicers.receive import ReceiveServicer
 from volumed.grpc.servicers.status import StatusServicer
 from volumed.grpc.servicers.tail import TailServicer
 from volumed.grpc.servicers.tail_receiver import TailReceiverServicer
+from volumed.grpc.servicers.tiering import TieringServicer
 from volumed.grpc.servicers.vacuum import VacuumServicer
 from volumed.grpc.streams import CALLS_MAX, CallThreads
 from volumed.security.access import AccessView
@@ -61,6 +62,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     marks = MarksServicer(node, profile)
     needles = NeedlesServicer(node, profile)
     tail = TailServicer(node)
+    tiering = TieringServicer(node)
     vacuum = VacuumServicer(node, profile)
     return {
         "AllocateVolume": lifecycle.allocate_volume,
@@ -94,6 +96,8 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "VolumeSyncStatus": files.volume_sync_status,
         "VolumeTailReceiver": TailReceiverServicer(node, profile).volume_tail_receiver,
         "VolumeTailSender": tail.volume_tail_sender,
+        "VolumeTierMoveDatFromRemote": tiering.volume_tier_move_dat_from_remote,
+        "VolumeTierMoveDatToRemote": tiering.volume_tier_move_dat_to_remote,
         "VolumeUnmount": lifecycle.volume_unmount,
         "WriteNeedleBlob": needles.write_needle_blob,
     }
