@@ -20,8 +20,17 @@ from typing import Any
 
 from volumed.bus.events import StorageBackends, VolumeStatistics
 from volumed.bus.router import Reply
-from volumed.bus.tier_calls import FetchTier, TierMove, TierMoveView, UploadTier, WatchTier
-from volumed.errors import ClientError, NodeError, VolumeBusy, VolumedError
+from volumed.bus.tier_calls import (
+    DISTANT_BYTES_MAX,
+    DistantBytes,
+    FetchTier,
+    ReadDistant,
+    TierMove,
+    TierMoveView,
+    UploadTier,
+    WatchTier,
+)
+from volumed.errors import ClientError, NodeError, VolumeBusy, VolumedError, VolumeNotFound
 from volumed.formats.vif import RemoteFile
 from volumed.remote.backends import Backend, Backends
 from volumed.remote.errors import RemoteError
@@ -96,6 +105,7 @@ class Tiering:
             UploadTier: self._upload,
             FetchTier: self._fetch,
             WatchTier: self._watch,
+            ReadDistant: self._read,
         }
 
     @property
@@ -260,6 +270,19 @@ class Tiering:
         if move.error is not None:
             raise move.error
         reply.result(TierMoveView(move.progress.done, move.progress.total, move.ended))
+
+    def _read(self, request: ReadDistant, reply: Reply) -> None:
+        volume = self._disk.volumes.get(request.volume_id)
+        if volume is None:
+            raise VolumeNotFound.of(request.volume_id)
+        if request.length > DISTANT_BYTES_MAX:
+            raise NodeError(f"{request.length} bytes are too many for one read")
+        self._shell.in_background(
+            lambda: DistantBytes(volume.read_range(request.generation, request.offset, request.length)),
+            reply.result,
+            reply.error,
+            Work.REMOTE,
+        )
 
     def _find(self, volume_id: int, collection: str) -> Volume:
         volume = self._disk.volumes.get(volume_id)

@@ -12,7 +12,19 @@ import msgspec
 
 from volumed.bus.calls import Request
 
-__all__ = ["FetchTier", "TierMove", "TierMoveView", "TierRequest", "UploadTier", "WatchTier"]
+__all__ = [
+    "DISTANT_BYTES_MAX",
+    "DistantBytes",
+    "FetchTier",
+    "ReadDistant",
+    "TierMove",
+    "TierMoveView",
+    "TierRequest",
+    "UploadTier",
+    "WatchTier",
+]
+
+DISTANT_BYTES_MAX = 4 << 20
 
 
 class TierMove(msgspec.Struct, frozen=True):
@@ -60,4 +72,22 @@ class WatchTier(Request, frozen=True):
     Result: ClassVar[type[msgspec.Struct]] = TierMoveView
 
 
-TierRequest = UploadTier | FetchTier | WatchTier
+class DistantBytes(msgspec.Struct, frozen=True):
+    """A piece of a `.dat`."""
+
+    data: bytes
+
+
+class ReadDistant(Request, frozen=True):
+    """Bytes of a `.dat` that is in a remote tier, for a process that reads those on the disk by itself. Fails with
+    `StaleGeneration` when the volume is not the one that was looked at."""
+
+    volume_id: int
+    generation: int
+    offset: int
+    length: int
+    """`DISTANT_BYTES_MAX` at most."""
+    Result: ClassVar[type[msgspec.Struct]] = DistantBytes
+
+
+TierRequest = UploadTier | FetchTier | WatchTier | ReadDistant

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from volumed.bus.tier_calls import DISTANT_BYTES_MAX, ReadDistant
 from volumed.errors import StaleGeneration, VolumedError
 from volumed.grpc.node import GrpcNode
 from volumed.storage.fileio import FileIO
@@ -41,7 +42,22 @@ class LocalVolumes:
     def open(self, handle: VolumeHandle, state: VolumeState) -> MountedVolume:
         """Its files. Raises what `MountedVolume` raises."""
         directory = self._node.config.disks[handle.disk_id].idx_directory
-        return MountedVolume(self._files, state, directory, self._width)
+
+
+        def fetch(offset: int, length: int) -> bytes:
+            return self._fetch(handle.disk_id, state, offset, length)
+
+        return MountedVolume(self._files, state, directory, self._width, fetch)
+
+    def _fetch(self, disk_id: int, state: VolumeState, offset: int, length: int) -> bytes:
+        """Bytes of a `.dat` in a remote tier, by the worker."""
+        pieces, end = [], offset + length
+        while offset < end:
+            piece_length = min(DISTANT_BYTES_MAX, end - offset)
+            request = ReadDistant(state.volume_id, state.record.generation, offset, piece_length)
+            pieces.append(self._node.worker(disk_id, request).data)
+            offset += piece_length
+        return b"".join(pieces)
 
     def use(self, volume_id: int, missing_text: str, work: Callable[[VolumeHandle, MountedVolume], T]) -> T:
         """The result of ``work``, which is done again when the volume's files were replaced meanwhile."""

@@ -6,14 +6,16 @@ What counts is what the map says: bytes behind its last row may be of a write th
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from volumed.errors import CorruptNeedle, DiskError, StaleGeneration, VolumeUnavailable
 from volumed.formats.idx import ROW_LENGTH
 from volumed.formats.needle import record_length
 from volumed.formats.superblock import SUPERBLOCK_LENGTH_MAX, SuperBlock
+from volumed.formats.vif import decode_vif
 from volumed.storage.append_search import AppendTimes
-from volumed.storage.fileio import File, FileIO, disk_error
+from volumed.storage.fileio import DistantFile, File, FileIO, disk_error
 from volumed.storage.map_records import VolumeFlag, VolumeProgress, VolumeRecord
 from volumed.storage.needle_map import MapError
 from volumed.storage.view import VolumeHandle
@@ -50,8 +52,16 @@ def volume_state(handle: VolumeHandle, offset_width: int) -> VolumeState:
 class MountedVolume:
     """The files of a volume in one state. Used by one thread, for one call or one round of a stream."""
 
-    def __init__(self, files: FileIO, state: VolumeState, index_directory: str, offset_width: int) -> None:
-        """Raises `VolumeUnavailable`, `StaleGeneration` (the files are not those of the state), `DiskError`."""
+    def __init__(
+        self,
+        files: FileIO,
+        state: VolumeState,
+        index_directory: str,
+        offset_width: int,
+        fetch: Callable[[int, int], bytes],
+    ) -> None:
+        """``fetch`` reads a `.dat` that is in a remote tier. Raises `VolumeUnavailable`, `StaleGeneration` (the files
+        are not those of the state), `DiskError`."""
         self.files = files
         self.state = state
         self.version = state.record.version
@@ -61,7 +71,10 @@ class MountedVolume:
         if VolumeFlag.UNAVAILABLE in state.record.flags:
             reason = files.read_file(base + ".unavailable") or b""
             raise VolumeUnavailable.of(state.volume_id, reason.decode(errors="replace"))
-        self.dat = self._open(state.record.dat_path, state.record.dat_inode)
+        if state.record.is_remote:
+            self.dat: File = self._distant(base, fetch)
+        else:
+            self.dat = self._open(state.record.dat_path, state.record.dat_inode)
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of `.dat`. Raises `CorruptNeedle` (there are fewer), `DiskError`."""
@@ -94,6 +107,12 @@ class MountedVolume:
             return times.first_newer(since_ns)
         except OSError as error:
             raise disk_error(f"search {idx.path}", error) from error
+
+    def _distant(self, base: str, fetch: Callable[[int, int], bytes]) -> DistantFile:
+        info = decode_vif(self.files.read_file(base + ".vif") or b"")
+        if not info.files:
+            raise StaleGeneration(f"{base}.dat came back")
+        return DistantFile(base + ".dat", info.files[0].file_size, info.files[0].modified_time * 10**9, fetch, b"")
 
     def _open(self, path: str, inode: int) -> File:
         try:
