@@ -56,7 +56,9 @@ def main() -> int:
     _log.info("grpc listening on %s", address)
     os.write(int(os.environ["VOLUMED_READY_FD"]), b"1")
     stopping.wait()
-    server.stop(_STOP_GRACE_S).wait()
+    stopped = server.stop(_STOP_GRACE_S)
+    node.end_endless()
+    stopped.wait()
     caller.close()
     return 0
 

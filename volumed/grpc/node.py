@@ -10,6 +10,7 @@ from volumed.config.node import NodeConfig
 from volumed.errors import Code, DiskUnavailable, VolumedError, VolumeNotFound
 from volumed.grpc import texts
 from volumed.grpc.channels import Channels
+from volumed.grpc.streams import Call
 from volumed.nodetable import DISK_STATES_THAT_SERVE, NodeTable
 from volumed.security.settings import GrpcIdentity
 from volumed.storage.view import VolumeHandle
@@ -50,6 +51,7 @@ class GrpcNode:
         self._caller = caller
         self._locator = locator
         self._locator_lock = threading.Lock()
+        self._endless: set[Call] = set()
 
     def supervisor(self, request: calls.Request, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """Result of a supervisor call; raises what the supervisor raised."""
@@ -88,6 +90,16 @@ class GrpcNode:
             return self.worker(disk_id, request, timeout_s)
         except VolumeNotFound:
             raise VolumedError(missing_text) from None
+
+    def is_endless(self, call: Call) -> None:
+        """The call may last for ever: it is not waited for when the node stops."""
+        self._endless.add(call)
+        call.when_ended(lambda: self._endless.discard(call))
+
+    def end_endless(self) -> None:
+        """Cancel those calls."""
+        for call in list(self._endless):
+            call.cancel()
 
     def refuse_in_maintenance(self) -> None:
         """Column M of section 1.2."""

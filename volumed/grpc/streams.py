@@ -45,6 +45,10 @@ class Call:
         """Sleep, but no longer than the call lasts; whether it has ended."""
         return self._ended.wait(seconds)
 
+    def cancel(self) -> None:
+        """End the call from here; its client is told CANCELLED."""
+        self._context.cancel()
+
     def when_ended(self, action: Callable[[], Any]) -> None:
         """Do ``action``, which must not block, when the call ends, however it ends; at once if it has ended."""
         if not self._context.add_callback(action):

@@ -31,6 +31,7 @@ class TailServicer:
     """VolumeTailSender."""
 
     def __init__(self, node: GrpcNode) -> None:
+        self._node = node
         self._volumes = LocalVolumes(node)
         self._lock = threading.Lock()
         self._streams = 0
@@ -42,6 +43,7 @@ class TailServicer:
         self._volumes.find(request.volume_id, texts.no_such_volume_id(request.volume_id))
         follower = _Follower(self._volumes, request.volume_id, request.since_ns)
         patience = request.idle_timeout_seconds
+        self._node.is_endless(call)
         with self._counted():
             while not call.ended:
                 news = False
@@ -53,7 +55,7 @@ class TailServicer:
                 if call.wait(_ROUND_S):
                     return
                 patience = request.idle_timeout_seconds if news else patience - 1
-                if not patience:
+                if request.idle_timeout_seconds and not patience:
                     return
 
     def _round(self, follower: _Follower) -> Iterator[pb.VolumeTailSenderResponse]:

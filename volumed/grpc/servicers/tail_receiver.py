@@ -43,6 +43,7 @@ class TailReceiverServicer:
         handle = self._node.locate(request.volume_id)
         if handle is None:
             raise VolumedError(texts.no_receiving_volume(request.volume_id))
+        self._node.is_endless(call)
         records = _Records(self._node, request.volume_id, handle.record.version)
         wanted = pb.VolumeTailSenderRequest(
             volume_id=request.volume_id,
