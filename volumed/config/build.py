@@ -11,8 +11,8 @@ from volumed.config.disks import ConfigError, disk_configs
 from volumed.config.flags import STANDALONE, CommandLine
 from volumed.config.hostaddress import detect_host_address
 from volumed.config.node import NodeConfig
-from volumed.config.notyet import refuse_unimplemented_security
 from volumed.config.volume_toml import read_probe_settings
+from volumed.security.grpc_tls import check_grpc_tls
 from volumed.security.settings import SecuritySettings
 from volumed.security.tls import load_tls
 
@@ -32,7 +32,7 @@ def build_node_config(
     line: CommandLine, runtime_dir: str, environ: Mapping[str, str], security: SecuritySettings
 ) -> NodeConfig:
     """Decide everything that is not decided by the master. Raises `ConfigError`."""
-    refuse_unimplemented_security(security)
+    check_grpc_tls(security)
     load_tls(security)  # better a line now than fronts that do not start
     disks = disk_configs(line)
     standalone = line.mode == STANDALONE

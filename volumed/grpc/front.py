@@ -12,8 +12,14 @@ import signal
 import sys
 import threading
 
+from volumed.config.address import join_host_port
+from volumed.config.node import NodeConfig, load_node_config
 from volumed.logs import configure_logging
+from volumed.nodetable import NodeTable
 from volumed.processes import die_with_parent, set_title
+from volumed.security.access import AccessView
+from volumed.security.grpc_tls import FollowedSecrets, grpc_environment, grpc_server_secrets
+from volumed.security.settings import SecuritySettings, load_security
 
 __all__ = ["main"]
 
@@ -25,40 +31,46 @@ def main() -> int:
     """Serve until SIGTERM; the exit status is 0 after a clean stop, 1 when the port cannot be bound."""
     die_with_parent()
     set_title("volumed: grpc front")
-    from volumed.bus.caller import Caller
-    from volumed.config.address import join_host_port
-    from volumed.config.node import load_node_config
-    from volumed.grpc.node import GrpcNode
-    from volumed.grpc.server import create_server
-    from volumed.nodetable import NodeTable
-    from volumed.security.access import AccessView
-    from volumed.storage.view import NodeView
-
     config = load_node_config(sys.argv[1])
     configure_logging("grpc", config.log_verbosity, as_json=config.log_json)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    security = load_security(config.runtime_dir)
+    secrets = grpc_server_secrets(security.grpc)
+    if secrets is not None:
+        os.environ.update(grpc_environment(security))
+    return _serve(config, security, secrets, stopping)
+
+
+def _serve(
+    config: NodeConfig, security: SecuritySettings, secrets: FollowedSecrets | None, stopping: threading.Event
+) -> int:
+    # The library reads its environment when it is imported.
+    from volumed.bus.caller import Caller
+    from volumed.grpc.channels import Channels
+    from volumed.grpc.credentials import CommonNames, add_port
+    from volumed.grpc.node import GrpcNode
+    from volumed.grpc.server import create_server
+    from volumed.storage.view import NodeView
 
     table = NodeTable(config.node_table_path())
     caller = Caller()
-    node = GrpcNode(config, table, caller, NodeView(config, table))
-    server = create_server(node, AccessView(table, config.runtime_dir))
+    node = GrpcNode(config, table, caller, NodeView(config, table), Channels(security.grpc))
+    server = create_server(node, AccessView(table, config.runtime_dir), CommonNames.of(security.grpc))
     if not os.read(int(os.environ["VOLUMED_GO_FD"]), 1):
         return 0
     address = join_host_port(config.bind_ip, config.grpc_port)
     try:
-        server.add_insecure_port(address)
+        add_port(server, address, secrets)
     except RuntimeError as error:
         _log.error("cannot listen on %s: %s", address, error)
         return 1
     server.start()
-    _log.info("grpc listening on %s", address)
+    _log.info("grpc listening on %s%s", address, " with TLS" if secrets else "")
     os.write(int(os.environ["VOLUMED_READY_FD"]), b"1")
     stopping.wait()
-    stopped = server.stop(_STOP_GRACE_S)
-    node.end_endless()
-    stopped.wait()
+    server.stop(_STOP_GRACE_S).wait()
     caller.close()
     return 0
 

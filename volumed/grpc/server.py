@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import grpc
@@ -124,9 +125,13 @@ class _VolumeServerHandler(grpc.GenericRpcHandler):
         return self._handlers.get(method) or refusal(_UNIMPLEMENTED, texts.unknown_method(method, service))
 
 
-def create_server(node: GrpcNode, access: AccessView) -> grpc.Server:
-    """A server with the service and reflection, not bound to a port yet."""
-    server = grpc.server(CallThreads(), options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+def create_server(
+    node: GrpcNode, access: AccessView, interceptors: Sequence[grpc.ServerInterceptor] = ()
+) -> grpc.Server:
+    """A server with the service and reflection behind ``interceptors``, not bound to a port yet."""
+    server = grpc.server(
+        CallThreads(), interceptors=list(interceptors), options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX
+    )
     reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
     server.add_generic_rpc_handlers((_VolumeServerHandler(served_methods(node), AdminGate(access)),))
     return server

@@ -7,6 +7,7 @@ __all__ = [
     "copy_counts_differ",
     "endless_record",
     "existing_not_deleted",
+    "invalid_common_name",
     "invalid_needle_size",
     "invalid_source_server",
     "maintenance",
@@ -50,6 +51,11 @@ def not_authorized(address: str) -> str:
 def no_peer_info() -> str:
     """Section 7.4."""
     return "no peer info"
+
+
+def invalid_common_name(name: str) -> str:
+    """Section 7.3; the reference says it in its log alone."""
+    return f"Authenticate: invalid subject client common name: {name}"
 
 
 def unknown_method(method: str, service: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from volumed.config.disks import ConfigError
 
-__all__ = ["TLS13_ONLY", "openssl_ciphers", "tls_version"]
+__all__ = ["TLS13_ONLY", "grpc_ciphers", "openssl_ciphers", "tls_version"]
 
 TLS13_ONLY = ""
 """What `openssl_ciphers` returns when no suite of TLS 1.2 is wanted."""
@@ -48,6 +48,11 @@ _SUITES = {
 }
 """The suites of TLS 1.2 that both the reference and OpenSSL have; RC4 and 3DES are not among them."""
 
+_NOT_IN_GRPC = "AES128-SHA256"
+_GRPC_TLS13_ONLY = "ECDHE-PSK-AES128-CBC-SHA"
+"""The gRPC library cannot be told a lowest version. A suite that needs keys which nobody has leaves nothing of TLS 1.2,
+and does not touch TLS 1.3."""
+
 
 def tls_version(name: str, *, is_maximum: bool = False) -> ssl.TLSVersion:
     """The version of that name. Raises `ConfigError`, also for an upper bound below all that is spoken."""
@@ -65,3 +70,15 @@ def openssl_ciphers(names: Sequence[str]) -> str:
         if name not in _SUITES and name not in _TLS13_SUITES:
             raise ConfigError(f"invalid tls cipher suite name {name}")
     return ":".join(_SUITES[name] for name in names if name in _SUITES)
+
+
+def grpc_ciphers(names: Sequence[str], min_version: str) -> str:
+    """The list of suites that makes the gRPC library keep to ``[tls]``; empty: its own choice. Raises `ConfigError`."""
+    if min_version and tls_version(min_version) == ssl.TLSVersion.TLSv1_3:
+        return _GRPC_TLS13_ONLY
+    if not names:
+        return ""
+    ciphers = openssl_ciphers(names)
+    if ciphers == _NOT_IN_GRPC:
+        raise ConfigError(f"tls.cipher_suites: gRPC has no {names[0]}")
+    return _GRPC_TLS13_ONLY if ciphers == TLS13_ONLY else ciphers

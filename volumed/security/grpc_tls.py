@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from volumed.config.disks import ConfigError
+from volumed.security.ciphers import grpc_ciphers
 from volumed.security.followed import FollowedFiles
-from volumed.security.settings import GrpcIdentity
+from volumed.security.settings import GrpcIdentity, SecuritySettings
 from volumed.security.tls import load_authority, load_identity
 
-__all__ = ["FollowedSecrets", "GrpcSecrets", "grpc_client_secrets", "grpc_server_secrets"]
+__all__ = [
+    "FollowedSecrets",
+    "GrpcSecrets",
+    "check_grpc_tls",
+    "grpc_client_secrets",
+    "grpc_environment",
+    "grpc_server_secrets",
+]
 
 
 class GrpcSecrets(NamedTuple):
@@ -40,6 +48,19 @@ def grpc_client_secrets(settings: GrpcIdentity) -> FollowedSecrets | None:
     if settings.client_cert and settings.client_key:
         return _followed(settings.ca, settings.client_cert, settings.client_key)
     return _followed(settings.ca, settings.cert, settings.key)
+
+
+def grpc_environment(settings: SecuritySettings) -> dict[str, str]:
+    """How the library is told to keep to ``[tls]``; it reads this when it is loaded. Raises `ConfigError`."""
+    ciphers = grpc_ciphers(settings.tls.cipher_suites, settings.tls.min_version)
+    return {"GRPC_SSL_CIPHER_SUITES": ciphers} if ciphers else {}
+
+
+def check_grpc_tls(settings: SecuritySettings) -> None:
+    """Raise `ConfigError` when the node cannot start with these settings."""
+    grpc_client_secrets(settings.grpc)
+    if grpc_server_secrets(settings.grpc) is not None:
+        grpc_environment(settings)
 
 
 def _is_asked_for(settings: GrpcIdentity) -> bool:
