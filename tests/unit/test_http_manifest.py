@@ -91,6 +91,13 @@ def test_manifests_raise_nothing_else(raw: bytes) -> None:
             parse_manifest(text)
 
 
+def test_a_manifest_of_very_many_chunks_is_none() -> None:
+    raw = b'{"chunks":[' + b"{}," * 1_000_000 + b"{},{}]}"
+    with pytest.raises(FormatError, match="too many chunks"):
+        parse_manifest(raw)
+    assert read_manifest(Needle(data=raw)) is None
+
+
 JSON_PIECES = [
     "{", "}", "[", "]", ",", ":", " ", "\n", '"', '"a"', "\\", "\\u00", "e9", "n", "null",
     "true", "fals", "0", "1", "-", ".", "e", "+", "\x01",

@@ -86,6 +86,11 @@ def test_parse_never_raises(raw: bytes) -> None:
     parse_range(raw, 100)
 
 
+def test_a_head_cannot_ask_for_very_many_parts() -> None:
+    assert parse_range(b"bytes=" + b",".join([b"0-0"] * 1000), 1 << 20).kind is RangeKind.PARTIAL
+    assert parse_range(b"bytes=" + b",".join([b"0-0"] * 1001), 1 << 20) == INVALID
+
+
 def test_content_range() -> None:
     assert content_range(ByteRange(1, 3), 16) == b"bytes 1-3/16"
     assert content_range(ByteRange(16, 0), 16) == b"bytes 16-15/16"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator
@@ -76,7 +77,7 @@ class ChunkedFile:
             raise self._unreadable(404, own_address(self._node.config), part.fid)
         if stored.needle.is_chunk_manifest and stored.data_size <= MANIFEST_BYTES_MAX:
             await stored.load()
-            inner = read_manifest(stored.needle)
+            inner = await asyncio.to_thread(read_manifest, stored.needle)
             if inner is not None:
                 async for piece in self._nested(inner, part):
                     yield piece

@@ -17,6 +17,7 @@ __all__ = [
     "DECOMPRESSED_BYTES_MAX",
     "Compressor",
     "DecompressedTooLarge",
+    "Digest",
     "GunzipStream",
     "NotGzip",
     "gunzip",
@@ -24,6 +25,7 @@ __all__ = [
     "gzip_stream",
     "is_compressible",
     "is_gzip",
+    "measure_gzip",
     "saves_enough",
 ]
 
@@ -58,6 +60,12 @@ class Compressor(Protocol):
     def compress(self, data: Buffer, /) -> bytes: ...
 
     def flush(self) -> bytes: ...
+
+
+class Digest(Protocol):
+    """Of ``hashlib``."""
+
+    def update(self, data: Buffer, /) -> None: ...
 
 
 class NotGzip(ClientError):
@@ -126,6 +134,22 @@ def gunzip(data: Buffer, limit: int = DECOMPRESSED_BYTES_MAX) -> bytes | None:
     if len(content) > limit:
         raise DecompressedTooLarge(f"decompressed data over the limited {limit} bytes")
     return content if complete else None
+
+
+def measure_gzip(data: Buffer, digest: Digest | None, limit: int = DECOMPRESSED_BYTES_MAX) -> int | None:
+    """The length of what `gunzip` returns, also told to ``digest``; nothing of it is kept. None as there.
+
+    Raises `DecompressedTooLarge`."""
+    stream = GunzipStream(limit)
+    size = 0
+    try:
+        for piece in stream.feed(data):
+            size += len(piece)
+            if digest is not None:
+                digest.update(piece)
+    except NotGzip:
+        return None
+    return size if stream.complete else None
 
 
 class GunzipStream:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from volumed.bus.frames import StoreOutcome, StoreResult, pack_delete
 from volumed.errors import (
     ClientError,
@@ -13,6 +15,7 @@ from volumed.errors import (
     VolumeNotFound,
 )
 from volumed.formats.fileid import parse_key_cookie, parse_volume_id
+from volumed.formats.needle import Needle
 from volumed.http.authorization import WrongToken, check_write, is_listed
 from volumed.http.background import finish_anyway
 from volumed.http.chunk_deletes import delete_chunks
@@ -101,9 +104,13 @@ async def _load_manifest(stored: StoredNeedle) -> ChunkManifest:
         raise ClientError(f"Load chunks manifest error: over the limited {MANIFEST_BYTES_MAX} bytes")
     await stored.load()
     try:
-        return parse_manifest(stored_representation(stored.needle, b"", MANIFEST_BYTES_MAX).data or b"")
+        return await asyncio.to_thread(_manifest_in, stored.needle)
     except (FormatError, DecompressedTooLarge) as error:
         raise ClientError(f"Load chunks manifest error: {error.text}") from None
+
+
+def _manifest_in(needle: Needle) -> ChunkManifest:
+    return parse_manifest(stored_representation(needle, b"", MANIFEST_BYTES_MAX).data or b"")
 
 
 async def _delete_here(node: Node, stored: StoredNeedle) -> StoreResult:

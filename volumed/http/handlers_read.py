@@ -48,8 +48,10 @@ __all__ = ["hand_over", "handle_read"]
 _log = logging.getLogger(__name__)
 
 _LOCATIONS_MAX_AGE_S = 600.0
-_INLINE_BYTES_MAX = 256 << 10
+_INLINE_BYTES_MAX = 64 << 10
 """More than this is not decompressed on the loop."""
+_INLINE_PLAIN_BYTES_MAX = 1 << 20
+"""Nor what becomes longer than this."""
 _NOT_RELAYED = frozenset({b"server", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"date"})
 _NOT_FORWARDED = frozenset(
     {b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"te", b"upgrade", b"expect"}
@@ -138,7 +140,7 @@ async def _answer(request: Request, node: Node, query: Form, path: ParsedPath, s
         return _response(plan)
     if expands_manifest(needle, query) and stored.data_size <= MANIFEST_BYTES_MAX:
         await stored.load()
-        manifest = read_manifest(needle)
+        manifest = await asyncio.to_thread(read_manifest, needle)
         if manifest is not None:
             file = ChunkedFile(node, manifest)
             if image := await transformed_file(node, query, path, manifest, file):
@@ -174,12 +176,12 @@ async def _large_representation(request: Request, stored: StoredNeedle) -> tuple
 async def _at_hand(request: Request, query: Form, path: ParsedPath, stored: StoredNeedle) -> Response:
     """Raises `DecompressedTooLarge` for what is to be decompressed piece by piece."""
     needle = stored.needle
-    if needle.is_gzipped and len(needle.data) > _INLINE_BYTES_MAX:
-        work = (request, query, path, needle, _boundary, _PLAIN_BYTES_MAX)
-        plan, whole = await asyncio.to_thread(plan_read, *work)
-    else:
-        plan, whole = plan_read(request, query, path, needle, _boundary, _PLAIN_BYTES_MAX)
-    return _send(plan, whole)
+    work = (request, query, path, needle, _boundary)
+    decompresses = needle.is_gzipped and b"gzip" not in request.headers.get(b"accept-encoding", b"")
+    if not decompresses or len(needle.data) <= _INLINE_BYTES_MAX:
+        with contextlib.suppress(DecompressedTooLarge):
+            return _send(*plan_read(*work, _INLINE_PLAIN_BYTES_MAX))
+    return _send(*await asyncio.to_thread(plan_read, *work, _PLAIN_BYTES_MAX))
 
 
 def _send(plan: ReadPlan, whole: Representation) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import time
 from typing import NamedTuple
@@ -57,6 +58,7 @@ from volumed.storage.map_records import VolumeRecord
 from volumed.storage.view import VolumeHandle
 
 __all__ = [
+    "INLINE_PLAIN_BYTES_MAX",
     "StoreOperationParts",
     "UploadTarget",
     "handle_write",
@@ -70,6 +72,8 @@ _FRAMING_BYTES_MAX = 1 << 20
 """How much longer than the file limit a form may be."""
 _INLINE_BYTES_MAX = 128 << 10
 """Larger bodies are parsed, hashed and compressed in a thread."""
+INLINE_PLAIN_BYTES_MAX = 1 << 20
+"""So are those that decompress to more than this."""
 _UPRIGHT_BYTES_MAX = 64 << 20
 """With images turned upright this much is received whole, since the picture is needed whole."""
 _GENERATIONS_MAX = 4
@@ -236,7 +240,15 @@ def _writable_volume(request: Request, access: Access) -> int:
 async def _parse(request: Request, form: UploadForm, data: Buffer, limit_bytes: int) -> ParsedUpload:
     now_s = int(time.time())
     if len(data) <= _INLINE_BYTES_MAX:
-        return parse_upload(request, form, data, now_s=now_s, size_limit_bytes=limit_bytes)
+        with contextlib.suppress(DecompressedTooLarge):
+            return parse_upload(
+                request,
+                form,
+                data,
+                now_s=now_s,
+                size_limit_bytes=limit_bytes,
+                plain_bytes_max=INLINE_PLAIN_BYTES_MAX,
+            )
     return await asyncio.to_thread(
         parse_upload, request, form, data, now_s=now_s, size_limit_bytes=limit_bytes
     )

@@ -15,7 +15,13 @@ from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.formats.replication import ReplicaPlacement
 from volumed.http.authorization import check_read, check_write, is_listed
 from volumed.http.exchange import Exchange
-from volumed.http.handlers_write import UploadTarget, pack_upload, parse_target, upload_response
+from volumed.http.handlers_write import (
+    INLINE_PLAIN_BYTES_MAX,
+    UploadTarget,
+    pack_upload,
+    parse_target,
+    upload_response,
+)
 from volumed.http.head import cors_headers
 from volumed.http.needle_source import needle_at_hand
 from volumed.http.node import Node
@@ -97,19 +103,26 @@ class NeedleLane:
         if not form.is_replicate and ReplicaPlacement.from_byte(handle.record.replica_placement).copies > 1:
             return False
         upload = parse_upload(
-            request, form, body, now_s=int(time.time()), size_limit_bytes=self._size_limit_bytes
+            request,
+            form,
+            body,
+            now_s=int(time.time()),
+            size_limit_bytes=self._size_limit_bytes,
+            plain_bytes_max=INLINE_PLAIN_BYTES_MAX,
         )
         if self._turns_images and may_need_turning(upload):
             return False
         target = parse_target(request, form, upload, volume_id)
         parts = pack_upload(target, handle.record, node.pool, None)
-        node.link(handle.disk_id).store(
-            parts.operation, lambda result: self._stored(exchange, target, began_s, result), parts.slab
-        )
+        try:
+            node.link(handle.disk_id).store(
+                parts.operation, lambda result: self._stored(exchange, target, began_s, result), parts.slab
+            )
+        finally:
+            if parts.slab is not None:
+                parts.slab.release()
         self._metrics.request_began(request.method)
         self._metrics.step_began(WRITE_TO_LOCAL_DISK)
-        if parts.slab is not None:
-            parts.slab.release()
         return True
 
     def _stored(self, exchange: Exchange, target: UploadTarget, began_s: float, result: StoreResult) -> None:

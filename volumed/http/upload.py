@@ -22,7 +22,7 @@ from volumed.formats.needle import (
 )
 from volumed.formats.numbers import go_bytes, go_text
 from volumed.formats.ttl import NO_TTL, Ttl, parse_ttl
-from volumed.http.compression import gunzip, gzip_if_smaller, is_compressible
+from volumed.http.compression import DECOMPRESSED_BYTES_MAX, gzip_if_smaller, is_compressible, measure_gzip
 from volumed.http.disposition import base_name, raw_upload_name
 from volumed.http.jsontext import encode_json
 from volumed.http.mediatype import parse_media_type
@@ -209,21 +209,28 @@ def parse_upload_form(request: Request, body: Buffer) -> UploadForm:
 
 
 def parse_upload(
-    request: Request, form: UploadForm, body: Buffer, *, now_s: int, size_limit_bytes: int
+    request: Request,
+    form: UploadForm,
+    body: Buffer,
+    *,
+    now_s: int,
+    size_limit_bytes: int,
+    plain_bytes_max: int = DECOMPRESSED_BYTES_MAX,
 ) -> ParsedUpload:
     """Step 7 of an upload. Raises `FormatError` or `SizeLimitExceeded`, both answered 400, and
     `DecompressedTooLarge` (413)."""
     head, data, fields = _read_content(request, b"" if form.body_consumed else body, size_limit_bytes)
     rules = UploadRules(request, form, head, fields)
-    unzipped = gunzip(data) if head.is_gzipped else None
-    plain = data if unzipped is None else unzipped
-    if rules.expected_md5:
-        check_md5(rules.expected_md5, md5_text(plain), len(plain))
+    original_size = _check_plain(data, rules.expected_md5, plain_bytes_max) if head.is_gzipped else None
+    if original_size is None:
+        original_size = len(data)
+        if rules.expected_md5:
+            check_md5(rules.expected_md5, md5_text(data), original_size)
     compressed = gzip_if_smaller(data) if rules.compresses(data) else None
     return rules.upload(
         data if compressed is None else compressed,
         is_compressed=compressed is not None,
-        original_size=len(plain),
+        original_size=original_size,
         now_s=now_s,
     )
 
@@ -292,6 +299,15 @@ def _decide_mime(content: ContentHead) -> str:
 def md5_text(data: Buffer) -> str:
     """MD5 in base64, as `Content-MD5` has it."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def _check_plain(data: Buffer, expected_md5: str, plain_bytes_max: int) -> int | None:
+    """The length of what gzip data become, which ``expected_md5`` is about; None when they are something else."""
+    digest = hashlib.md5(usedforsecurity=False) if expected_md5 else None
+    size = measure_gzip(data, digest, plain_bytes_max)
+    if size is not None and digest is not None:
+        check_md5(expected_md5, base64.b64encode(digest.digest()).decode(), size)
+    return size
 
 
 def check_md5(expected: str, computed: str, size: int) -> None:
