@@ -21,6 +21,8 @@ __all__ = ["configure_logging", "severity"]
 _KEYS = ("disk", "volume")
 _STDERR = 2
 _LEVEL = re.compile(rb'(?:\{"ts":"[^"]*","level":")?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b')
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+_WRITTEN_OUT = {code: ascii(chr(code))[1:-1] for code in _CONTROLS} | {ord("\n"): "\n    ", ord("\t"): "\t"}
 _SEVERITIES = {b"DEBUG": 0, b"INFO": 0, b"WARNING": 1, b"ERROR": 2, b"CRITICAL": 3}
 
 
@@ -46,12 +48,13 @@ class _Formatter(logging.Formatter):
 
 
 class _LineFormatter(_Formatter):
-    """Plain lines; what follows the first line of a message (a traceback) is indented."""
+    """Plain lines; what follows the first line of a message (a traceback) is indented. Other control characters, which
+    names from outside may hold, are written out: they mean something to terminals."""
 
     def format(self, record: logging.LogRecord) -> str:
         named = [f"{key}={value}" for key, value in self._named(record).items()]
         parts = [record.levelname, self._stamp(record), self._process, *named, self._text(record)]
-        return " ".join(parts).replace("\n", "\n    ")
+        return " ".join(parts).translate(_WRITTEN_OUT)
 
 
 class _JsonFormatter(_Formatter):

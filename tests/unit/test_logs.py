@@ -37,6 +37,14 @@ def test_a_line_names_process_disk_and_volume(capfd: pytest.CaptureFixture[str])
     assert re.fullmatch(rf"WARNING {STAMP} worker disk=0 volume=7 lost 3\n", capfd.readouterr().err)
 
 
+def test_names_from_outside_cannot_write_lines_or_move_the_cursor(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging("http")
+    logging.getLogger("x").info("%s", "a\rERROR b\x1b[2J\x9b\u2028\x00c\nERROR d")
+    captured = capfd.readouterr().err.encode()
+    assert captured.endswith(b" http a\\rERROR b\\x1b[2J\\x9b\\u2028\\x00c\n    ERROR d\n")
+    assert [severity(line) for line in captured.splitlines()] == [0, None]
+
+
 def test_a_traceback_stays_one_entry(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("grpc")
     try:
