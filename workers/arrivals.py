@@ -6,8 +6,8 @@ it is removed when its front says so or is gone.
 
 from __future__ import annotations
 
-import itertools
 import logging
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +22,8 @@ from workers.host import Shell, Work
 __all__ = ["Arrival", "Arrivals"]
 
 _log = logging.getLogger(__name__)
+_NUMBER_BITS = 63
+
 T = TypeVar("T")
 A = TypeVar("A", bound="Arrival")
 
@@ -50,7 +52,6 @@ class Arrivals(ABC, Generic[A]):
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
-        self._numbers = itertools.count(1)
         self._arrivals: dict[int, A] = {}
 
     def tick(self) -> None:
@@ -65,7 +66,8 @@ class Arrivals(ABC, Generic[A]):
         """Remove all of an arrival that is not busy, then call ``ended``, with the error if there was one."""
 
     def _add(self, arrival: A) -> int:
-        number = next(self._numbers)
+        # Not counted: a front may still name what a predecessor of this process had.
+        number = secrets.randbits(_NUMBER_BITS)
         self._arrivals[number] = arrival
         return number
 
