@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volumed.errors import FormatError
+from volumed.formats.jsonsyntax import syntax_error
 from volumed.formats.needle import FLAG_GZIP, Needle
-from volumed.http.jsonsyntax import syntax_error
 from volumed.http.manifest import Chunk, ChunkManifest, ChunkSlice, map_range, parse_manifest, read_manifest
 from volumed.http.ranges import ByteRange
 

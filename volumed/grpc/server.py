@@ -16,6 +16,7 @@ from volumed.grpc.profile import PROFILES
 from volumed.grpc.servicers.configure import ConfigureServicer
 from volumed.grpc.servicers.copy import CopyServicer
 from volumed.grpc.servicers.deletes import DeletesServicer
+from volumed.grpc.servicers.fetch import FetchServicer
 from volumed.grpc.servicers.files import FilesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
 from volumed.grpc.servicers.marks import MarksServicer
@@ -70,6 +71,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "BatchDelete": DeletesServicer(node).batch_delete,
         "CopyFile": files.copy_file,
         "DeleteCollection": lifecycle.delete_collection,
+        "FetchAndWriteNeedle": FetchServicer(node).fetch_and_write_needle,
         "GetState": status.get_state,
         "Ping": status.ping,
         "ReadAllNeedles": needles.read_all_needles,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from volumed.errors import FormatError
+from volumed.formats.jsonsyntax import syntax_error
 from volumed.formats.needle import Buffer, Needle
 from volumed.http.compression import gunzip
-from volumed.http.jsonsyntax import syntax_error
 from volumed.http.ranges import ByteRange
 
 __all__ = [

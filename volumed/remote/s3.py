@@ -74,6 +74,9 @@ class S3Client:
         self._endpoint = settings.endpoint or f"https://s3.{self._region}.amazonaws.com"
         if "://" not in self._endpoint:
             self._endpoint = f"https://{self._endpoint}"
+        url = urlsplit(self._endpoint)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise RemoteError(f"endpoint {self._endpoint} is no URL")
         self._pools: dict[str, HTTPConnectionPool] = {}
         self._signer = self._make_signer()
 
