@@ -15,8 +15,8 @@ LINE_BYTES_MAX = 4096
 """COMPAT: a longer line, its end included, is an error."""
 
 _BLANKS = b"\r\n \t"
-_UNUSUAL = re.compile(rb"[ \t]\r?(?:\n|\Z)|=(?![0-9A-Fa-f]{2}|\r?\n)|[^\t\r\n -~\x80-\xff]|\r(?!\n)|[^\n]{4096}")
-"""What the standard library decodes differently."""
+_UNUSUAL = re.compile(rb"[ \t]\r?(?:\n|\Z)|=(?![0-9A-Fa-f]{2}|\r?\n)|[^\t\r\n -~\x80-\xff]|\r(?!\n)|(?m:^)[^\n]{4096}")
+"""What the standard library decodes differently. Long lines are looked for at their beginnings alone."""
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+\Z")
 """A carriage return alone ends none."""
 _CONTROL = re.compile(rb"[^\t\r\n -~\x80-\xff]")
