@@ -144,6 +144,17 @@ class FileIO:
             got += len(data)
         return b"".join(parts)
 
+    def read_into(self, file: File, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset`` on; returns the bytes read, fewer only at the end of the file."""
+        if isinstance(file, DistantFile):
+            data = self.read_at(file, offset, len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        done = 0
+        while done < len(buffer) and (got := os.preadv(file.fd, (buffer[done:],), offset + done)):
+            done += got
+        return done
+
     def read_cached(self, file: File, offset: int, length: int) -> bytearray | None:
         """``length`` bytes at ``offset`` if all of them are in the page cache, else None: also when the filesystem
         cannot tell, and at the end of the file. Never waits for the disk."""

@@ -1,0 +1,154 @@
+"""A volume's `.dat` and `.idx` into shards, index and sidecars (docs/spec/erasure-coding.md 5.1, steps 3 to 7).
+
+Everything is written under names in progress and flushed; then renamed, the index last: an `.ecx` says that the set is
+complete. Whatever happens before, the volume is what it was, and after an error nothing else is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from volumed.erasure.code import Ratio, erasure_code
+from volumed.erasure.columns import THREADS, Column, ColumnSums, Progress, column_buffers, for_all_columns
+from volumed.erasure.geometry import Geometry
+from volumed.erasure.index import seal_index
+from volumed.erasure.layout import Layout
+from volumed.erasure.names import ENCODING, INDEX, SIDECAR, shard_extension
+from volumed.erasure.sidecar import ShardSums, Sidecar, encode_sidecar
+from volumed.formats.checksum import crc32c
+from volumed.formats.superblock import SUPERBLOCK_LENGTH_MAX, SuperBlock
+from volumed.formats.vif import EcShardConfig, VolumeInfo, encode_vif
+from volumed.storage.fileio import File, FileIO, error_text
+from volumed.storage.site import VolumePaths
+
+__all__ = ["Encoded", "encode_shards", "encode_volume"]
+
+_log = logging.getLogger(__name__)
+
+_UUID_LENGTH = 16
+_NS_PER_S = 10**9
+
+
+class Encoded(NamedTuple):
+    """What an encode has made."""
+
+    geometry: Geometry
+    sidecar: Sidecar
+
+
+def encode_volume(
+    files: FileIO,
+    paths: VolumePaths,
+    dat: File,
+    idx: File,
+    *,
+    ratio: Ratio,
+    offset_width: int,
+    now_ns: int,
+    progress: Progress,
+    threads: int = THREADS,
+) -> Encoded:
+    """Encode a volume that takes no writes; what is appended meanwhile is not in the result.
+
+    ``now_ns`` becomes the identity of the run. Files of an earlier encode must be gone. Raises `OSError`,
+    `FormatError`, `EcInterrupted`; then all files of the new set are gone too.
+    """
+    shards = [paths.data(shard_extension(shard)) for shard in range(ratio.check().total)]
+    index, sidecar_path = paths.index(INDEX), paths.data(SIDECAR)
+    try:
+        # The index first: every needle in it is then in the part of `.dat` that is encoded.
+        _write_staged(files, index, seal_index(files.read_at(idx, 0, files.size(idx)), offset_width))
+        layout = Layout.for_encoding(ratio, files.size(dat))
+        sums = encode_shards(files, dat, layout, [path + ENCODING for path in shards], progress, threads)
+        sidecar = Sidecar(tuple(sums), ratio, layout.block_size, os.urandom(_UUID_LENGTH))
+        info = _volume_info(files, dat, layout, now_ns)
+        for path in shards:
+            files.rename(path + ENCODING, path)
+        _write_sidecar(files, sidecar_path, sidecar)
+        files.replace_file(paths.data(".vif"), encode_vif(info))
+        files.rename(index + ENCODING, index)
+        for directory in paths.directories():
+            files.sync_directory(directory)
+    except BaseException:
+        # The index first, so that an interruption leaves nothing that could be loaded.
+        for path in (index, *shards):
+            files.remove(path)
+            files.remove(path + ENCODING)
+        files.remove(sidecar_path)
+        raise
+    return Encoded(Geometry(ratio, layout.block_size, now_ns, layout.dat_size, info.expire_at_sec), sidecar)
+
+
+def encode_shards(
+    files: FileIO, dat: File, layout: Layout, paths: list[str], progress: Progress, threads: int = THREADS
+) -> list[ShardSums]:
+    """Write one file per shard, flush them, and return their checksums. Raises `OSError`, `EcInterrupted`; files are
+    then left as they are."""
+    shards = [files.open(path, create=True) for path in paths]
+    for shard in shards:
+        files.truncate(shard, 0)
+    sums = [ColumnSums(layout.shard_length) for _ in shards]
+
+    def work(columns: Iterator[Column]) -> None:
+        _encode_columns(files, dat, layout, shards, sums, columns)
+
+    for_all_columns(layout.shard_length, work, progress, threads=threads)
+    with ThreadPoolExecutor(len(shards)) as pool:
+        list(pool.map(files.sync, shards))
+    progress.require_running()
+    return [item.result() for item in sums]
+
+
+def _encode_columns(
+    files: FileIO, dat: File, layout: Layout, shards: list[File], sums: list[ColumnSums], columns: Iterator[Column]
+) -> None:
+    code = erasure_code(layout.ratio)
+    buffers = column_buffers(layout.ratio.total)
+    for column in columns:
+        pieces = [buffer[: column.length] for buffer in buffers]
+        data, parity = pieces[: layout.ratio.data], pieces[layout.ratio.data :]
+        for shard_id, piece in enumerate(data):
+            _read_padded(files, dat, layout, layout.dat_offset(shard_id, column.offset), piece)
+        code.encode(data, parity)
+        for shard, total, piece in zip(shards, sums, pieces, strict=True):
+            total.put(column, crc32c(piece))
+            files.write_at(shard, column.offset, [piece])
+
+
+def _read_padded(files: FileIO, dat: File, layout: Layout, offset: int, piece: memoryview) -> None:
+    """Bytes of the `.dat`, zeros behind its end. Raises `OSError`: it has become shorter."""
+    there = max(0, min(len(piece), layout.dat_size - offset))
+    if there and files.read_into(dat, offset, piece[:there]) < there:
+        raise OSError(f"{dat.path} ends before {offset + there}")
+    if there < len(piece):
+        piece[there:] = bytes(len(piece) - there)
+
+
+def _volume_info(files: FileIO, dat: File, layout: Layout, now_ns: int) -> VolumeInfo:
+    superblock = SuperBlock.decode(files.read_at(dat, 0, SUPERBLOCK_LENGTH_MAX))
+    ttl_s = superblock.ttl.seconds
+    return VolumeInfo(
+        version=superblock.version,
+        dat_file_size=layout.dat_size,
+        expire_at_sec=now_ns // _NS_PER_S + ttl_s if ttl_s else 0,
+        ec_shard_config=EcShardConfig(*layout.ratio, now_ns, layout.block_size),
+    )
+
+
+def _write_staged(files: FileIO, path: str, content: bytes) -> None:
+    file = files.open(path + ENCODING, create=True)
+    files.truncate(file, 0)
+    files.write_at(file, 0, [content])
+    files.sync(file)
+
+
+def _write_sidecar(files: FileIO, path: str, sidecar: Sidecar) -> None:
+    """Best effort: the shards are as good without it."""
+    try:
+        files.replace_file(path, encode_sidecar(sidecar))
+    except OSError as error:
+        _log.warning("no checksums beside the shards, %s: %s", path, error_text(error))

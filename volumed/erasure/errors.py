@@ -1,0 +1,155 @@
+"""What can go wrong with erasure coded volumes, in the reference's words where it has some."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from volumed.errors import DiskError, FormatError, RetryError
+
+__all__ = [
+    "BadEcConfig",
+    "BadEcIndex",
+    "BadSidecar",
+    "EcInterrupted",
+    "RebuildRefused",
+    "TooFewShards",
+    "UnclearLayout",
+    "numbers",
+]
+
+_OVERRIDE = "(pass unsafeIgnoreSidecar to override)"
+
+
+def numbers(values: Collection[int]) -> str:
+    """A list of numbers as the reference prints it: ``[1 2 3]``."""
+    return f"[{' '.join(map(str, values))}]"
+
+
+class BadEcConfig(FormatError):
+    """A ratio or a block size that no volume can have, or files that do not say which they have (3.6)."""
+
+    @classmethod
+    def ratio(cls, data_shards: int, parity_shards: int) -> BadEcConfig:
+        return cls(f"records invalid shard counts {data_shards}+{parity_shards}")
+
+    @classmethod
+    def block_size(cls, block_size: int) -> BadEcConfig:
+        return cls(f"invalid shard block size {block_size}: expected 0 (legacy) or a multiple of 1048576")
+
+    @classmethod
+    def in_vif(cls, path: str, cause: BadEcConfig) -> BadEcConfig:
+        # COMPAT: one of the two causes follows a colon, the other one a blank.
+        between = ": " if cause.text.startswith("invalid") else " "
+        return cls(f"{path}{between}{cause.text}")
+
+    @classmethod
+    def unreadable_vif(cls, path: str) -> BadEcConfig:
+        return cls(f"load {path}: invalid volume info")
+
+    @classmethod
+    def unclear(cls, vif: str, cause: str) -> BadEcConfig:
+        """Neither `.vif` nor `.ecsum` helps; ``vif`` is empty when there is none."""
+        known = f"{vif} records no EC config" if vif else "no .vif"
+        return cls(f"{known} and the bitrot sidecar cannot establish the layout: {cause}")
+
+    @classmethod
+    def two_layouts(cls, path: str, recorded: str, mounted: str) -> BadEcConfig:
+        return cls(
+            f"generation 0: {path} records layout {recorded} but the volume is mounted as {mounted}; "
+            "refusing to serve one of the two layouts"
+        )
+
+
+class BadSidecar(FormatError):
+    """An `.ecsum` that cannot be trusted."""
+
+
+class BadEcIndex(DiskError):
+    """An `.ecx` or `.ecj` that is not what it must be."""
+
+    @classmethod
+    def torn_journal(cls) -> BadEcIndex:
+        return cls("rebuild: read ecj: unexpected EOF")
+
+    @classmethod
+    def odd_length(cls, length: int) -> BadEcIndex:
+        return cls(f"index file's size is {length} bytes, maybe corrupted")
+
+
+class UnclearLayout(DiskError):
+    """Shards that cannot be put together to a `.dat` without a doubt (2.4)."""
+
+    @classmethod
+    def of_length(cls, shard_length: int, base: str) -> UnclearLayout:
+        return cls(
+            f"shard size {shard_length} of {base} does not identify the block layout; "
+            "re-encode to record the dat size in .vif"
+        )
+
+    @classmethod
+    def too_long(cls, live: int, encoded: int) -> UnclearLayout:
+        return cls(f"dat file size {live} exceeds encoded dat file size {encoded}")
+
+    @classmethod
+    def short_shard(cls, shard_id: int, length: int, expected: int) -> UnclearLayout:
+        return cls(f"ec shard {shard_id} has {length} bytes, expected {expected}")
+
+
+class TooFewShards(DiskError):
+    """Less than ``k`` shards: what is lost cannot be computed."""
+
+    @classmethod
+    def for_read(
+        cls, volume_id: int, shard_id: int, available: Sequence[int], needed: int, missing: Sequence[int]
+    ) -> TooFewShards:
+        return cls(
+            f"cannot recover shard {volume_id}.{shard_id}: only {len(available)} shards available "
+            f"{numbers(available)}, need at least {needed} (missing: {numbers(missing)})"
+        )
+
+    @classmethod
+    def for_rebuild(cls, base: str, found: int, needed: int, missing: Sequence[int]) -> TooFewShards:
+        return cls(
+            f"not enough shards to rebuild {base}: found {found} shards, need at least {needed} (data shards), "
+            f"missing shards: {numbers(missing)}"
+        )
+
+
+class RebuildRefused(DiskError):
+    """The shards do not agree with each other or with their checksums (5.6)."""
+
+    @classmethod
+    def lengths_differ(cls, shard_id: int, length: int, expected: int) -> RebuildRefused:
+        return cls(f"rebuildEcFiles: ec rebuild: input shard {shard_id} size {length} != {expected} (truncated input?)")
+
+    @classmethod
+    def sidecar_unverifiable(cls, base: str) -> RebuildRefused:
+        return cls(f"bitrot sidecar for {base} is malformed/unverifiable; refusing to rebuild {_OVERRIDE}")
+
+    @classmethod
+    def sidecar_suspect(cls, base: str, corrupt: int, present: int, parity: int) -> RebuildRefused:
+        return cls(
+            f"bitrot sidecar suspect for {base}: {corrupt}/{present} present shards mismatch (> parity {parity}); "
+            f"refusing to rebuild {_OVERRIDE}"
+        )
+
+    @classmethod
+    def too_few_good(cls, good: int, base: str, needed: int) -> RebuildRefused:
+        return cls(
+            f"bitrot: only {good} verified-good shards for {base}, need {needed} data shards; "
+            f"sidecar may be stale {_OVERRIDE}"
+        )
+
+    @classmethod
+    def result_differs(cls, shard_id: int, base: str, blocks: int) -> RebuildRefused:
+        return cls(
+            f"bitrot: regenerated shard {shard_id} for {base} does not match sidecar ({blocks} blocks differ); "
+            f"sidecar likely stale — aborting {_OVERRIDE}"
+        )
+
+
+class EcInterrupted(RetryError):
+    """The operation was told to stop; nothing of it is left."""
+
+    def __init__(self, text: str = "erasure coding was interrupted", code: None = None) -> None:
+        super().__init__(text, code)

@@ -1,0 +1,102 @@
+"""Which ratio and block size a volume has, from the files beside its shards (docs/spec/erasure-coding.md 3.6, 3.7)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from volumed.erasure.code import DEFAULT_RATIO, Ratio
+from volumed.erasure.errors import BadEcConfig, BadSidecar
+from volumed.erasure.layout import Layout, check_block_size
+from volumed.erasure.sidecar import Sidecar, decode_sidecar
+from volumed.formats.vif import EcShardConfig, VolumeInfo, decode_vif
+
+__all__ = ["FoundFile", "Geometry", "accepts", "is_older", "read_sidecar", "resolve_geometry"]
+
+
+class FoundFile(NamedTuple):
+    """A small file that was read whole."""
+
+    path: str
+    content: bytes
+
+
+class Geometry(NamedTuple):
+    """How a volume was encoded."""
+
+    ratio: Ratio
+    block_size: int
+    """0: legacy."""
+    encode_ts_ns: int = 0
+    """Identity of the encode run; 0: unknown."""
+    dat_size: int = 0
+    """Bytes of the `.dat`; 0: unknown."""
+    expire_at_s: int = 0
+    """0: never."""
+
+    def layout(self, shard_length: int) -> Layout:
+        """The layout of shards of so many bytes."""
+        if self.dat_size > 0:
+            return Layout(self.ratio, self.block_size, self.dat_size)
+        return Layout.of_shards(self.ratio, self.block_size, shard_length)
+
+    def matches(self, sidecar: Sidecar) -> bool:
+        """Whether a sidecar is about shards of this kind."""
+        return sidecar.ratio == self.ratio and sidecar.layout_block == self.block_size
+
+    def __str__(self) -> str:
+        return f"{self.ratio} block {self.block_size}"
+
+
+def resolve_geometry(vif: FoundFile | None, sidecar: FoundFile | None) -> Geometry:
+    """``vif`` and ``sidecar`` are the ones in use, None when there is none; an empty `.vif` is none.
+
+    Raises `BadEcConfig`: what is there cannot be understood. Then nothing may be guessed, since the default layout
+    would serve wrong bytes.
+    """
+    info, path = VolumeInfo(), ""
+    if vif is not None and vif.content:
+        info, path = decode_vif(vif.content), vif.path
+        if not info.intact:
+            raise BadEcConfig.unreadable_vif(path)
+    if info.ec_shard_config is not None:
+        return _from_config(info, info.ec_shard_config, path)
+    if sidecar is None:
+        return Geometry(DEFAULT_RATIO, 0, 0, info.dat_file_size, info.expire_at_sec)
+    try:
+        found = read_sidecar(sidecar)
+    except BadSidecar as error:
+        raise BadEcConfig.unclear(path, f"read {sidecar.path}: {error.text}") from error
+    if found.ratio is None:
+        raise BadEcConfig.unclear(path, f"read {sidecar.path}: no EC config")
+    try:
+        ratio, block_size = found.ratio.check(), check_block_size(found.layout_block)
+    except BadEcConfig as error:
+        raise BadEcConfig.unclear(path, f"read {sidecar.path}: {error.text}") from error
+    return Geometry(ratio, block_size, 0, info.dat_file_size, info.expire_at_sec)
+
+
+def read_sidecar(file: FoundFile) -> Sidecar:
+    """Raises `BadSidecar`, also for one of another generation than 0."""
+    sidecar = decode_sidecar(file.content)
+    if sidecar.generation:
+        raise BadSidecar(f"generation {sidecar.generation}, expected 0")
+    return sidecar
+
+
+def _from_config(info: VolumeInfo, config: EcShardConfig, path: str) -> Geometry:
+    try:
+        ratio = Ratio(config.data_shards, config.parity_shards).check()
+        block_size = check_block_size(config.block_size)
+    except BadEcConfig as error:
+        raise BadEcConfig.in_vif(path, error) from error
+    return Geometry(ratio, block_size, config.encode_ts_ns, info.dat_file_size, info.expire_at_sec)
+
+
+def accepts(wanted_ts_ns: int, found_ts_ns: int) -> bool:
+    """Whether a reader of one encode run may use shards of another: only when it does not know its own (3.7)."""
+    return not wanted_ts_ns or wanted_ts_ns == found_ts_ns
+
+
+def is_older(found_ts_ns: int, limit_ts_ns: int) -> bool:
+    """Whether shards are of a known run before the limit: what fenced unmounts and teardowns may touch (3.7)."""
+    return 0 < found_ts_ns < limit_ts_ns
