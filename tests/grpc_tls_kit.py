@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import grpc
 import trustme
 
 from tests.cluster import Filer, Master, Volumed, VolumeServer, WeedVolume
+from tests.processes import Server
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
-__all__ = ["GrpcAuthority", "Identity", "TlsFiler", "TlsMaster", "TlsVolumed", "TlsWeedVolume", "call_as"]
+__all__ = [
+    "GrpcAuthority", "Identity", "TlsFiler", "TlsMaster", "TlsVolumed", "TlsWeedVolume", "channel_as",
+    "ping_as",
+]  # fmt: skip
 
 TIMEOUT_S = 20.0
 HOST_NAME = "node.cluster.example"
@@ -56,50 +60,46 @@ class GrpcAuthority:
         return "\n".join([*parts, extra, ""])
 
 
-class _WithToml:
-    """A server with this ``security.toml`` in its working directory."""
+class _Secured(Server):
+    """A server with a ``security.toml`` in its working directory. Certificates are looked at often."""
 
-    toml = ""
-    home: Path
-
-    def secured(self, toml: str) -> None:
+    def secured(self, toml: str) -> Self:
         """Takes effect with the next start."""
         (self.home / "security.toml").write_text(toml)
+        return self
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"WEED_TLS_CERT_REFRESH_INTERVAL": "100ms"}
 
 
-class TlsMaster(_WithToml, Master):
-    pass
+class TlsMaster(_Secured, Master):
+    """``weed master``; its directory is also where the shell runs."""
 
 
-class TlsWeedVolume(_WithToml, WeedVolume):
-    pass
+class TlsWeedVolume(_Secured, WeedVolume):
+    """The reference."""
 
 
-class TlsVolumed(_WithToml, Volumed):
-    pass
+class TlsVolumed(_Secured, Volumed):
+    """``volumed``."""
 
 
-class TlsFiler(_WithToml, Filer):
-    pass
+class TlsFiler(_Secured, Filer):
+    """``weed filer``."""
 
 
-def call_as(
-    server: VolumeServer, authority: Path | None, identity: Identity | None
-) -> tuple[grpc.StatusCode, str]:
-    """What `Ping` of the server says to a client with these files; without an authority it speaks plain text."""
+def channel_as(address: str, authority: Path | None, identity: Identity | None) -> grpc.Channel:
+    """A client with these files; without an authority it speaks plain text."""
     if authority is None:
-        channel = grpc.insecure_channel(server.grpc_address)
-    else:
-        channel = grpc.secure_channel(
-            server.grpc_address,
-            grpc.ssl_channel_credentials(
-                authority.read_bytes(),
-                identity.key.read_bytes() if identity else None,
-                identity.cert.read_bytes() if identity else None,
-            ),
-            options=[("grpc.ssl_target_name_override", HOST_NAME)],
-        )
-    with channel:
+        return grpc.insecure_channel(address)
+    key, cert = (identity.key.read_bytes(), identity.cert.read_bytes()) if identity else (None, None)
+    credentials = grpc.ssl_channel_credentials(authority.read_bytes(), key, cert)
+    return grpc.secure_channel(address, credentials, options=[("grpc.ssl_target_name_override", HOST_NAME)])
+
+
+def ping_as(server: VolumeServer, authority: Path | None, identity: Identity | None) -> tuple[grpc.StatusCode, str]:
+    """Status and text of `Ping` to such a client."""
+    with channel_as(server.grpc_address, authority, identity) as channel:
         try:
             VolumeServerStub(channel).Ping(pb.PingRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as error:
