@@ -22,14 +22,13 @@ _log = logging.getLogger(__name__)
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
-def add_port(server: grpc.Server, address: str, secrets: FollowedSecrets | None) -> None:
-    """Listen in plain text, or, with secrets, with TLS and certificates that are read again from time to time. Raises
-    `RuntimeError` when that is impossible."""
+def add_port(server: grpc.Server, address: str, secrets: FollowedSecrets | None) -> int:
+    """Listen in plain text, or, with secrets, with TLS and certificates that are read again from time to time. Returns
+    the port; raises `RuntimeError` when that is impossible."""
     if secrets is None:
-        server.add_insecure_port(address)
-    else:
-        server.add_secure_port(address, _credentials(secrets))
-        _follow_in_thread(secrets, refresh_interval_s(os.environ))
+        return server.add_insecure_port(address)
+    _follow_in_thread(secrets, refresh_interval_s(os.environ))
+    return server.add_secure_port(address, _credentials(secrets))
 
 
 def _credentials(secrets: FollowedSecrets) -> grpc.ServerCredentials:
