@@ -26,7 +26,6 @@ class LocalVolumes:
     def __init__(self, node: GrpcNode) -> None:
         self._node = node
         self._files = FileIO()
-        self._width = node.config.offset_width
 
     def find(self, volume_id: int, missing_text: str) -> VolumeHandle:
         """Raises `VolumedError` with ``missing_text`` when nobody has it, `DiskUnavailable`."""
@@ -37,17 +36,17 @@ class LocalVolumes:
 
     def state(self, handle: VolumeHandle) -> VolumeState:
         """What the volume is now, without waiting for its disk. Raises `StaleGeneration`."""
-        return volume_state(handle, self._width)
+        return volume_state(handle, self._node.config.offset_width)
 
     def open(self, handle: VolumeHandle, state: VolumeState) -> MountedVolume:
         """Its files. Raises what `MountedVolume` raises."""
-        directory = self._node.config.disks[handle.disk_id].idx_directory
-
+        config = self._node.config
+        directory = config.disks[handle.disk_id].idx_directory
 
         def fetch(offset: int, length: int) -> bytes:
             return self._fetch(handle.disk_id, state, offset, length)
 
-        return MountedVolume(self._files, state, directory, self._width, fetch)
+        return MountedVolume(self._files, state, directory, config.offset_width, fetch)
 
     def _fetch(self, disk_id: int, state: VolumeState, offset: int, length: int) -> bytes:
         """Bytes of a `.dat` in a remote tier, by the worker."""

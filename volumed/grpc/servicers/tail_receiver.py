@@ -30,12 +30,12 @@ class TailReceiverServicer:
 
     def __init__(self, node: GrpcNode, profile: Profile) -> None:
         self._node = node
-        self._checks_sources = profile.checks_sources and not node.config.allow_untrusted_endpoints
+        self._profile = profile
 
     def volume_tail_receiver(self, request: pb.VolumeTailReceiverRequest, call: Call) -> pb.VolumeTailReceiverResponse:
         """Follow the source until it ends the stream."""
         source = request.source_volume_server
-        if self._checks_sources:
+        if self._profile.checks_sources and not self._node.config.allow_untrusted_endpoints:
             try:
                 check_peer_target(source)
             except VolumedError as error:
