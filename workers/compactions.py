@@ -157,6 +157,9 @@ class Compactions:
         volume_id = task.compaction.volume.volume_id
         task.done = True
         task.asked_at = self._clock()
+        if new is not None and task.compaction.stopped:
+            self._discard(task.compaction, new)
+            new, error = None, CompactionError.interrupted()
         if new is not None:
             self._prepared[volume_id] = task.compaction, new
         else:

@@ -106,9 +106,14 @@ class Compaction:
         """End `run` at the next block; it raises `CompactionError` then."""
         self._stopped.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Nobody wants the result."""
+        return self._stopped.is_set()
+
     def require_running(self) -> None:
         """Raises `CompactionError` after `stop`."""
-        if self._stopped.is_set():
+        if self.stopped:
             raise CompactionError.interrupted()
 
     def close(self) -> None:
@@ -128,7 +133,7 @@ class Compaction:
         except OSError as error:
             self.discard()
             raise disk_error("cannot hydrate needle from file", error) from error
-        except BaseException:
+        except Exception:
             self.discard()
             raise
         if self._drops:

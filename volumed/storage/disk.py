@@ -422,8 +422,8 @@ class Disk:
         return statistics
 
     def _destroy(self, volume: Volume, reason: str, *, keep_remote_data: bool = False) -> VolumeStatistics:
-        _log.warning("removing volume %d with all its files: %s", volume.volume_id, reason)
         statistics = self._close_volume(volume)
+        _log.warning("removing volume %d with all its files: %s", volume.volume_id, reason)
         try:
             remove_volume_files(self.site.files, volume.paths)
             with self.site.map.begin() as txn:
