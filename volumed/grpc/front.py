@@ -40,6 +40,8 @@ def main() -> int:
     secrets = grpc_server_secrets(security.grpc)
     if secrets is not None:
         os.environ.update(grpc_environment(security))
+        if security.tls.max_version == "TLS 1.2":
+            _log.warning("tls.max_version does not hold for gRPC, which speaks TLS 1.3, too")
     return _serve(config, security, secrets, stopping)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from volumed.config.disks import ConfigError
-from volumed.security.ciphers import grpc_ciphers
+from volumed.security.ciphers import grpc_ciphers, tls_version
 from volumed.security.followed import FollowedFiles
 from volumed.security.settings import GrpcIdentity, SecuritySettings
 from volumed.security.tls import load_authority, load_identity
@@ -52,6 +52,8 @@ def grpc_client_secrets(settings: GrpcIdentity) -> FollowedSecrets | None:
 
 def grpc_environment(settings: SecuritySettings) -> dict[str, str]:
     """How the library is told to keep to ``[tls]``; it reads this when it is loaded. Raises `ConfigError`."""
+    if settings.tls.max_version:
+        tls_version(settings.tls.max_version, is_maximum=True)
     ciphers = grpc_ciphers(settings.tls.cipher_suites, settings.tls.min_version)
     return {"GRPC_SSL_CIPHER_SUITES": ciphers} if ciphers else {}
 
