@@ -16,6 +16,7 @@ import pytest
 
 from volumed.config.flags import parse_command_line
 from volumed.config.flagtable import FLAGS
+from volumed.config.node import NodeConfig
 from volumed.grpc.server import served_methods
 from volumed.wire import volume_server_pb2
 
@@ -161,7 +162,7 @@ def test_the_compatibility_table_knows_every_grpc_method_and_which_are_served():
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", source("docs/compatibility.md"), re.MULTILINE)
     methods = volume_server_pb2.DESCRIPTOR.services_by_name["VolumeServer"].methods
     assert sorted(name for name, _ in rows) == sorted(method.name for method in methods)
-    node: Any = SimpleNamespace(config=SimpleNamespace(compat="4.48"))
+    node: Any = SimpleNamespace(config=NodeConfig(runtime_dir="", map_dir="", state_dir="", disks=()))
     assert {name for name, state in rows if state == "served"} == set(served_methods(node))
 
 

@@ -9,7 +9,14 @@ from volumed.errors import FormatError
 from volumed.formats.replication import NO_REPLICATION, ReplicaPlacement
 from volumed.formats.ttl import NO_TTL, Ttl
 
-__all__ = ["CURRENT_VERSION", "SUPERBLOCK_LENGTH", "SUPERBLOCK_LENGTH_MAX", "VERSIONS", "SuperBlock", "superblock_length"]
+__all__ = [
+    "CURRENT_VERSION",
+    "SUPERBLOCK_LENGTH",
+    "SUPERBLOCK_LENGTH_MAX",
+    "VERSIONS",
+    "SuperBlock",
+    "superblock_length",
+]
 
 VERSIONS = (1, 2, 3)
 CURRENT_VERSION = 3

@@ -21,6 +21,7 @@ from volumed.grpc.servicers.files import FilesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
 from volumed.grpc.servicers.marks import MarksServicer
 from volumed.grpc.servicers.needles import NeedlesServicer
+from volumed.grpc.servicers.query import QueryServicer
 from volumed.grpc.servicers.receive import ReceiveServicer
 from volumed.grpc.servicers.status import StatusServicer
 from volumed.grpc.servicers.tail import TailServicer
@@ -74,6 +75,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "FetchAndWriteNeedle": FetchServicer(node).fetch_and_write_needle,
         "GetState": status.get_state,
         "Ping": status.ping,
+        "Query": QueryServicer(node).query,
         "ReadAllNeedles": needles.read_all_needles,
         "ReadNeedleBlob": needles.read_needle_blob,
         "ReadNeedleMeta": needles.read_needle_meta,
