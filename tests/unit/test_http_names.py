@@ -126,6 +126,13 @@ def test_media_type_errors(text: str, error: str) -> None:
     assert caught.value.text == error
 
 
+def test_a_media_type_is_not_as_long_as_a_head_may_be() -> None:
+    fits = "a/b" + "".join(f"; p{number}=1" for number in range(5000))
+    assert len(parse_media_type(fits)[1]) == 5000
+    with pytest.raises(FormatError, match="mime: invalid media parameter"):
+        parse_media_type(fits + ' ; q="' + "x" * (64 << 10) + '"')
+
+
 def test_media_type() -> None:
     assert parse_media_type("a") == ("a", {})
     assert parse_media_type("A/B ; X = y;Z=\"q\\\"'\" ; ") == ("a/b", {"x": "y", "z": "q\"'"})

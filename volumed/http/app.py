@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import falcon
 import falcon.asgi
 
-from volumed.bus.calls import AssignFileId, Assignment, LookupVolume, NodeStatus
+from volumed.bus.calls import AssignFileId, Assignment, LookupVolume, NodeStatus, NodeStatusView
 from volumed.errors import FormatError, VolumedError
 from volumed.formats.fileid import parse_volume_id
 from volumed.formats.needle import Buffer
@@ -94,8 +95,11 @@ class _Pages:
             status = await self._node.supervisor.call(NodeStatus(), _STATUS_TIMEOUT_S)
         except VolumedError as error:
             return error_response(503, error.text)
-        document = status_document(status, self._node.config.offset_width)
-        return json_response(200, document, pretty=bool(query.get("pretty")))
+        # Thousands of volumes take long enough for a thread.
+        return await asyncio.to_thread(self._status_json, status, bool(query.get("pretty")))
+
+    def _status_json(self, status: NodeStatusView, pretty: bool) -> Response:
+        return json_response(200, status_document(status, self._node.config.offset_width), pretty=pretty)
 
     async def _health(self, _request: Request, _query: Form) -> Response:
         return empty_response(200 if self._node.healthy else 503)

@@ -11,7 +11,7 @@ from volumed.http.markup import Markup, fill, join, size_text
 
 __all__ = ["volume_pieces"]
 
-_ROWS_PER_PIECE = 100
+_ROWS_PER_PIECE = 50
 _NONE = "<section>\n<h2>Volumes</h2>\n<p>There are no volumes yet.</p>\n</section>\n"
 _TABLE = """<section>
 <h2>Volumes <small>{count}</small></h2>
