@@ -1,0 +1,95 @@
+"""Shards back into a volume (docs/spec/erasure-coding.md 2.4, 3.3, 5.9)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+
+from volumed.erasure.columns import Progress
+from volumed.erasure.errors import UnclearLayout
+from volumed.erasure.geometry import Geometry
+from volumed.erasure.index import fold
+from volumed.erasure.journal import decode_whole_journal
+from volumed.erasure.layout import Layout
+from volumed.formats.idx import DELETED, pack_rows
+from volumed.storage.fileio import File, FileIO
+
+__all__ = ["decode_layout", "fold_journal", "write_dat", "write_idx"]
+
+_STAGED = ".tmp"
+_COPY_BYTES = 16 << 20
+
+
+def decode_layout(geometry: Geometry, shard_length: int, live: int, base: str) -> Layout:
+    """The layout to walk when the first ``live`` bytes of the `.dat` are wanted. Raises `UnclearLayout`: the shards do
+    not say where large blocks end, or hold less. ``base`` is for error texts."""
+    ratio, data_shards = geometry.ratio, geometry.ratio.data
+    encoded = geometry.dat_size
+    if not encoded:
+        encoded = data_shards * shard_length
+        large = Layout(ratio, geometry.block_size, 0).large
+        if shard_length % large == 0 and live > (shard_length // large - 1) * large * data_shards:
+            raise UnclearLayout.of_length(shard_length, base)
+    if live > encoded:
+        raise UnclearLayout.too_long(live, encoded)
+    return Layout(ratio, geometry.block_size, encoded)
+
+
+def fold_journal(files: FileIO, ecx: File, journal_path: str, offset_width: int) -> Collection[int]:
+    """Write the deletions of the journal into the index and return their ids. The caller then empties or removes the
+    journal, with its lock held (rule R2). Raises `OSError`, `BadEcIndex`: an id is cut short, nothing has changed."""
+    content = files.read_file(journal_path)
+    if not content:
+        return []
+    deleted = decode_whole_journal(content)
+    fold(files, ecx, deleted, offset_width)
+    return deleted
+
+
+def write_dat(
+    files: FileIO, layout: Layout, shards: Sequence[File], path: str, live: int, progress: Progress
+) -> None:
+    """Put the first ``live`` bytes of the volume together from the data shards, durably, in place of ``path``.
+
+    Raises `OSError`, `UnclearLayout` (a shard is too short), `EcInterrupted`; then the old file, or none, is there.
+    """
+    for shard_id, shard in enumerate(shards):
+        if files.size(shard) < layout.shard_length:
+            raise UnclearLayout.short_shard(shard_id, files.size(shard), layout.shard_length)
+    staged = path + _STAGED
+    progress.expect(live)
+    try:
+        dat = files.open(staged, create=True)
+        files.truncate(dat, 0)
+        for at in range(0, live, _COPY_BYTES):
+            progress.require_running()
+            done = at
+            for shard_id, offset, length in layout.intervals(at, min(_COPY_BYTES, live - at)):
+                files.copy(shards[shard_id], dat, done, length, source_offset=offset)
+                done += length
+            progress.advance(done - at)
+        files.sync(dat)
+        progress.require_running()
+        files.rename(staged, path)
+    except BaseException:
+        files.remove(staged)
+        raise
+    files.sync_directory(os.path.dirname(path))
+
+
+def write_idx(files: FileIO, ecx: File, deleted: Iterable[int], path: str, offset_width: int) -> None:
+    """Write the `.idx` of a decoded volume, durably: the rows of `.ecx`, and a deletion for every id of a journal that
+    is not folded in. Raises `OSError`."""
+    staged = path + _STAGED
+    try:
+        idx = files.open(staged, create=True)
+        files.truncate(idx, 0)
+        length = files.size(ecx)
+        files.copy(ecx, idx, 0, length)
+        files.write_at(idx, length, [pack_rows(((key, 0, DELETED) for key in deleted), offset_width)])
+        files.sync(idx)
+        files.rename(staged, path)
+    except BaseException:
+        files.remove(staged)
+        raise
+    files.sync_directory(os.path.dirname(path))

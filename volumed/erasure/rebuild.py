@@ -1,0 +1,176 @@
+"""Lost and damaged shards from the others (docs/spec/erasure-coding.md 5.6, steps 3 to 7 and 9).
+
+The block layout does not matter here: any column of a shard follows from the same column of k others. A new shard gets
+its name when all new ones are complete, flushed and, where checksums are recorded, right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from volumed.erasure.code import Ratio, Recovery, erasure_code
+from volumed.erasure.columns import THREADS, Column, ColumnSums, Progress, column_buffers, for_all_columns
+from volumed.erasure.errors import RebuildRefused, TooFewShards
+from volumed.erasure.names import REBUILDING
+from volumed.erasure.scrub import check_shards
+from volumed.erasure.sidecar import ShardSums, Sidecar, differing_blocks
+from volumed.formats.checksum import crc32c
+from volumed.storage.fileio import File, FileIO
+
+__all__ = ["RebuildPlan", "compute_shards", "plan_rebuild", "rebuild_shards", "sum_shards"]
+
+
+class RebuildPlan(NamedTuple):
+    """What to compute from what. Nothing is wanted when all shards are there and good."""
+
+    sources: tuple[int, ...]
+    wanted: tuple[int, ...]
+    length: int
+    """Bytes of every shard."""
+
+
+def plan_rebuild(
+    base: str, ratio: Ratio, lengths: Mapping[int, int], damaged: Collection[int] = frozenset()
+) -> RebuildPlan:
+    """Decide. ``lengths`` are those of the shards that exist; an empty one is as good as lost. ``damaged`` are those
+    that a sidecar accuses, empty when there is none or it is to be ignored. ``base`` is for error texts.
+
+    Raises `RebuildRefused`, `TooFewShards`.
+    """
+    present = sorted(shard for shard, length in lengths.items() if length and shard < ratio.total)
+    accused = [shard for shard in present if shard in damaged]
+    good = [shard for shard in present if shard not in damaged]
+    if len(accused) > ratio.parity:
+        raise RebuildRefused.sidecar_suspect(base, len(accused), len(present), ratio.parity)
+    missing = [shard for shard in range(ratio.total) if shard not in present]
+    if len(present) < ratio.data:
+        raise TooFewShards.for_rebuild(base, len(present), ratio.data, missing)
+    if len(good) < ratio.data:
+        raise RebuildRefused.too_few_good(len(good), base, ratio.data)
+    expected = lengths[good[0]]
+    for shard in good:
+        if lengths[shard] != expected:
+            raise RebuildRefused.lengths_differ(shard, lengths[shard], expected)
+    return RebuildPlan(tuple(good), tuple(sorted(missing + accused)), expected)
+
+
+def rebuild_shards(
+    files: FileIO,
+    base: str,
+    ratio: Ratio,
+    shards: Mapping[int, File],
+    targets: Mapping[int, str],
+    sidecar: Sidecar | None,
+    progress: Progress,
+    *,
+    threads: int = THREADS,
+) -> list[int]:
+    """Rebuild what is missing or damaged and return the ids.
+
+    ``shards`` are all that exist, wherever they are. ``targets`` says by id where a new one would go: over the damaged
+    one, or to the directory of the rebuild; ids that it lacks are left to the owner of another disk. ``sidecar`` is
+    None when there is none or it is to be ignored, ``base`` is for error texts. Raises `OSError`, `RebuildRefused`,
+    `TooFewShards`, `EcInterrupted`; then no file has changed.
+    """
+    lengths = {shard: files.size(file) for shard, file in shards.items()}
+    present = {shard: file for shard, file in shards.items() if lengths[shard]}
+    damaged = check_shards(files, sidecar, present, progress, threads=threads) if sidecar else {}
+    plan = plan_rebuild(base, ratio, lengths, damaged)
+    plan = plan._replace(wanted=tuple(shard for shard in plan.wanted if shard in targets))
+    if not plan.wanted:
+        return []
+    paths = [targets[shard] for shard in plan.wanted]
+    try:
+        sums = compute_shards(files, ratio, shards, plan, [path + REBUILDING for path in paths], progress, threads)
+        if sidecar is not None:
+            _require_expected(base, sidecar, dict(zip(plan.wanted, sums, strict=True)))
+        for path in paths:
+            files.rename(path + REBUILDING, path)
+    except BaseException:
+        for path in paths:
+            files.remove(path + REBUILDING)
+        raise
+    for directory in {path.rpartition("/")[0] for path in paths}:
+        files.sync_directory(directory)
+    return list(plan.wanted)
+
+
+def compute_shards(
+    files: FileIO,
+    ratio: Ratio,
+    shards: Mapping[int, File],
+    plan: RebuildPlan,
+    paths: list[str],
+    progress: Progress,
+    threads: int = THREADS,
+) -> list[ShardSums]:
+    """Write and flush the wanted shards to ``paths``, in their order; returns their checksums. Raises `OSError`,
+    `EcInterrupted`; files are then left as they are."""
+    outputs = [files.open(path, create=True) for path in paths]
+    for output in outputs:
+        files.truncate(output, 0)
+    sums = [ColumnSums(plan.length) for _ in outputs]
+    recovery = erasure_code(ratio).recovery(plan.sources, plan.wanted)
+
+    def work(columns: Iterator[Column]) -> None:
+        _compute_columns(files, recovery, shards, outputs, sums, columns)
+
+    for_all_columns(plan.length, work, progress, threads=threads)
+    with ThreadPoolExecutor(len(outputs)) as pool:
+        list(pool.map(files.sync, outputs))
+    progress.require_running()
+    return [item.result() for item in sums]
+
+
+def sum_shards(
+    files: FileIO, shards: Mapping[int, File], progress: Progress, *, threads: int = THREADS
+) -> list[ShardSums]:
+    """Checksums of shards as they are, in the order of their ids, for a sidecar that was lost (step 9). Raises
+    `OSError`, `EcInterrupted`."""
+    found = []
+    for _, file in sorted(shards.items()):
+        total = ColumnSums(files.size(file))
+
+        def work(columns: Iterator[Column], file: File = file, total: ColumnSums = total) -> None:
+            buffer = column_buffers(1)[0]
+            for column in columns:
+                _read_whole(files, file, column, buffer[: column.length])
+                total.put(column, crc32c(buffer[: column.length]))
+
+        for_all_columns(files.size(file), work, progress, threads=threads)
+        found.append(total.result())
+    return found
+
+
+def _compute_columns(
+    files: FileIO,
+    recovery: Recovery,
+    shards: Mapping[int, File],
+    outputs: list[File],
+    sums: list[ColumnSums],
+    columns: Iterator[Column],
+) -> None:
+    count = len(recovery.sources)
+    buffers = column_buffers(count + len(outputs))
+    for column in columns:
+        pieces = [buffer[: column.length] for buffer in buffers]
+        for shard_id, piece in zip(recovery.sources, pieces, strict=False):
+            _read_whole(files, shards[shard_id], column, piece)
+        recovery.compute(pieces[:count], pieces[count:])
+        for output, total, piece in zip(outputs, sums, pieces[count:], strict=True):
+            total.put(column, crc32c(piece))
+            files.write_at(output, column.offset, [piece])
+
+
+def _read_whole(files: FileIO, file: File, column: Column, piece: memoryview) -> None:
+    if files.read_into(file, column.offset, piece) < len(piece):
+        raise OSError(f"{file.path} ends before {column.offset + len(piece)}")
+
+
+def _require_expected(base: str, sidecar: Sidecar, found: Mapping[int, ShardSums]) -> None:
+    for shard_id, sums in found.items():
+        different = differing_blocks(sidecar.shards[shard_id], sums)
+        if different:
+            raise RebuildRefused.result_differs(shard_id, base, len(different))
