@@ -24,6 +24,7 @@ from volumed.bus.router import Reply
 from volumed.bus.spool_calls import (
     SPOOL_BLOCK_BYTES_MAX,
     AppendSpool,
+    AppendSpoolData,
     CloseSpool,
     OpenSpool,
     ReadSpool,
@@ -74,6 +75,7 @@ class Spools:
         self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {
             OpenSpool: self._open,
             AppendSpool: self._append,
+            AppendSpoolData: self._append_data,
             ReadSpool: self._read,
             StoreSpool: self._store,
             CloseSpool: self._close,
@@ -118,10 +120,19 @@ class Spools:
         self._shell.in_background(work, done, failed, Work.PIECE)
 
     def _append(self, request: AppendSpool, reply: Reply) -> None:
-        spool, file = self._find(request.spool_id, reply)
-        if spool.appending or not 0 < request.length <= SPOOL_BLOCK_BYTES_MAX:
+        self._append_piece(request.spool_id, request.length, reply, lambda: self._shared(request, reply))
+
+    def _append_data(self, request: AppendSpoolData, reply: Reply) -> None:
+        self._append_piece(request.spool_id, len(request.data), reply, lambda: memoryview(request.data))
+
+    def _shared(self, request: AppendSpool, reply: Reply) -> memoryview:
+        return self._shell.shared(reply.sender, request.shared_at, request.length)
+
+    def _append_piece(self, spool_id: int, length: int, reply: Reply, content: Callable[[], memoryview]) -> None:
+        spool, file = self._find(spool_id, reply)
+        if spool.appending or not 0 < length <= SPOOL_BLOCK_BYTES_MAX:
             raise NodeError("a piece of a spool came out of turn")
-        piece = self._shell.shared(reply.sender, request.shared_at, request.length)
+        piece = content()
         spool.appending = True
 
         def work() -> int:
@@ -133,7 +144,7 @@ class Spools:
             return crc32c(piece, spool.checksum)
 
         def done(checksum: int) -> None:
-            spool.length += request.length
+            spool.length += length
             spool.checksum = checksum
             spool.appending = False
             reply.result()

@@ -17,6 +17,7 @@ from volumed.bus.calls import Request
 __all__ = [
     "SPOOL_BLOCK_BYTES_MAX",
     "AppendSpool",
+    "AppendSpoolData",
     "CloseSpool",
     "OpenSpool",
     "ReadSpool",
@@ -46,6 +47,13 @@ class AppendSpool(Request, frozen=True):
     spool_id: int
     shared_at: int
     length: int
+
+
+class AppendSpoolData(Request, frozen=True):
+    """Append what comes with the call; for a sender without a body pool."""
+
+    spool_id: int
+    data: bytes
 
 
 class SpoolBlock(msgspec.Struct, frozen=True):
@@ -93,4 +101,4 @@ class CloseSpool(Request, frozen=True):
     spool_id: int
 
 
-SpoolRequest = OpenSpool | AppendSpool | ReadSpool | StoreSpool | CloseSpool
+SpoolRequest = OpenSpool | AppendSpool | AppendSpoolData | ReadSpool | StoreSpool | CloseSpool
