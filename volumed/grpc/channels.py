@@ -13,6 +13,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from volumed.config.address import grpc_address
+from volumed.grpc.transport import TRANSPORT_OPTIONS
 from volumed.security.grpc_tls import GrpcSecrets, grpc_client_secrets
 from volumed.security.settings import GrpcIdentity
 
@@ -23,15 +24,9 @@ __all__ = ["Channels", "name_in_certificate"]
 
 _log = logging.getLogger(__name__)
 
-_MESSAGE_BYTES_MAX = 1 << 30
 _GREETING_TIMEOUT_S = 5.0
 _OPTIONS = (
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.max_metadata_size", 8 << 20),
-    ("grpc.http2.lookahead_bytes", 16 << 20),
+    *TRANSPORT_OPTIONS,
     ("grpc.enable_retries", 0),
     # A connection of its own: what is shared between channels would be torn down for all of them.
     ("grpc.use_local_subchannel_pool", 1),

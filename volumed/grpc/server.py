@@ -29,6 +29,7 @@ from volumed.grpc.servicers.tail_receiver import TailReceiverServicer
 from volumed.grpc.servicers.tiering import TieringServicer
 from volumed.grpc.servicers.vacuum import VacuumServicer
 from volumed.grpc.streams import CALLS_MAX, CallThreads
+from volumed.grpc.transport import TRANSPORT_OPTIONS
 from volumed.security.access import AccessView
 from volumed.wire import volume_server_pb2 as pb
 
@@ -38,18 +39,12 @@ _SERVICE_DESCRIPTOR = pb.DESCRIPTOR.services_by_name["VolumeServer"]
 SERVICE: str = _SERVICE_DESCRIPTOR.full_name
 
 _UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
-_MESSAGE_BYTES_MAX = 1 << 30
 _OPTIONS = (
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    *TRANSPORT_OPTIONS,
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
     ("grpc.max_concurrent_streams", 1000),
-    ("grpc.max_metadata_size", 8 << 20),
-    ("grpc.http2.lookahead_bytes", 16 << 20),
     # The supervisor holds the port with a bound, never listening socket; that is what makes a second node fail.
     ("grpc.so_reuseport", 1),
 )
