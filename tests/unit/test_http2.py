@@ -289,6 +289,16 @@ class TestEnds:
 
         run(test)
 
+    def test_a_connection_that_comes_during_the_stop(self) -> None:
+        async def test() -> None:
+            host = FakeHost()
+            host.stopping = True
+            client = Http2Client(host)
+            await client.settle()
+            assert (client.goodbye, client.transport.closed) == (ErrorCodes.NO_ERROR, True)
+
+        run(test)
+
     def test_a_stop_lets_requests_finish(self) -> None:
         async def test() -> None:
             client = Http2Client()

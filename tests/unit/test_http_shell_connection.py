@@ -201,6 +201,19 @@ class TestClosing:
 
         run(test)
 
+    def test_a_connection_that_comes_during_the_stop(self) -> None:
+        async def test() -> None:
+            host = FakeHost()
+            host.stopping = True
+            idle, busy = Client(host), Client(host)
+            busy.send(get(b"/a"))
+            assert busy.bodies() == [b"GET /a "]
+            await idle.settle()
+            assert idle.transport.closed
+            assert busy.transport.closed
+
+        run(test)
+
     def test_a_crash_is_500_without_a_word(self, caplog: pytest.LogCaptureFixture) -> None:
         async def test() -> None:
             client = Client()

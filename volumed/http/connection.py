@@ -94,6 +94,9 @@ class Connection(asyncio.Protocol):
         self._peer = transport.get_extra_info("peername") or self._peer
         self._reader.peer_ip = self._peer[0]
         self._host.opened(self)
+        if self._host.stopping:
+            # Its handshake had begun before: whoever closes idle connections has not seen it.
+            self._host.loop.call_soon(self.close_if_idle)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._closing = True

@@ -91,6 +91,9 @@ class Http2Connection(asyncio.Protocol):
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(EXTRA_WINDOW_BYTES)
         self._flush()
+        if self._host.stopping:
+            # Its handshake had begun before: whoever closes idle connections has not seen it.
+            self._host.loop.call_soon(self.close_if_idle)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._host.closed(self)
