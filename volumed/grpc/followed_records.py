@@ -16,7 +16,15 @@ from volumed.bus.record_calls import RECORDS_BYTES_TARGET, RECORDS_MAX, ForeignR
 from volumed.bus.spool_calls import SPOOL_BLOCK_BYTES_MAX, AppendSpoolData, CloseSpool, OpenSpool, StoreSpool
 from volumed.errors import CorruptNeedle, VolumedError
 from volumed.formats.checksum import crc32c, matches
-from volumed.formats.needle import decode_body, decode_header, decode_record, encode_body, encode_header, record_length
+from volumed.formats.needle import (
+    HEADER_LENGTH,
+    decode_body,
+    decode_header,
+    decode_record,
+    encode_body,
+    encode_header,
+    record_length,
+)
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["LONG_BYTES_MIN", "FollowedRecords", "LongRecord", "foreign_record"]
@@ -88,7 +96,7 @@ class FollowedRecords:
     def _take_short(self, message: pb.VolumeTailSenderResponse, source_version: int) -> None:
         self._pieces += message.needle_body
         _, _, size = decode_header(message.needle_header)
-        if len(self._pieces) > record_length(size, source_version):
+        if HEADER_LENGTH + len(self._pieces) > record_length(size, source_version):
             raise CorruptNeedle.eof()
         if not message.is_last_chunk:
             return
