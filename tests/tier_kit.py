@@ -29,7 +29,7 @@ class ObjectStore:
         enter(WeedVolume(self._home / "store-volume", master=master))
         filer = enter(Filer(self._home / "store-filer", master=master))
         self.gateway = enter(S3(self._home / "store-s3", filer=filer))
-        wait_until(lambda: self._make_bucket(), timeout_s=30, what="a bucket")
+        wait_until(self._make_bucket, timeout_s=30, what="a bucket")
         return self
 
     def __exit__(
@@ -58,5 +58,6 @@ def tiered_master(home: Path, endpoint: str) -> Master:
         '[storage.backend.s3.{}]\nenabled = true\naws_access_key_id = "any"\naws_secret_access_key = "secret"\n'
         'region = "us-east-1"\nbucket = "{}"\nendpoint = "{}"\n'
     )
-    (home / "master.toml").write_text(section.format("default", BUCKET, endpoint) + section.format("cold", BUCKET, endpoint))
+    sections = [section.format(name, BUCKET, endpoint) for name in ("default", "cold")]
+    (home / "master.toml").write_text("".join(sections))
     return master

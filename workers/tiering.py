@@ -226,7 +226,10 @@ class Tiering:
             self._end(move, error)
 
         self._shell.in_background(
-            lambda: upload_data(backend, files, path, progress, request.concurrency), uploaded, failed, Work.MOVE
+            lambda: upload_data(backend, request.destination, files, path, progress, request.concurrency),
+            uploaded,
+            failed,
+            Work.MOVE,
         )
 
     def _fetch(self, request: FetchTier, reply: Reply) -> None:

@@ -9,7 +9,6 @@ Nothing is followed and nothing retried here, except a request on a kept connect
 
 from __future__ import annotations
 
-import html
 import re
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -143,6 +142,8 @@ class S3Client:
 
     def finish_parts(self, bucket: str, key: str, upload_id: str, tags: list[str]) -> None:
         """Make the object of its parts, in order."""
+        import html
+
         parts = "".join(
             f"<Part><PartNumber>{number}</PartNumber><ETag>{html.escape(tag)}</ETag></Part>"
             for number, tag in enumerate(tags, 1)
@@ -304,6 +305,8 @@ def _require(response: BaseHTTPResponse, *accepted: int) -> None:
 
 
 def _field(text: str, name: str) -> str:
+    import html
+
     found = re.search(_FIELD % (name, name), text)
     return html.unescape(found[1]) if found else ""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from typing import TypeVar
 
@@ -117,6 +116,8 @@ def download(
 
 def _all(work: Callable[[int], T], count: int, concurrency: int, progress: Progress) -> list[T]:
     """The results for 0 … count − 1; the first failure stops the others."""
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
     with ThreadPoolExecutor(concurrency, thread_name_prefix="part") as pool:
         futures = [pool.submit(work, number) for number in range(count)]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)

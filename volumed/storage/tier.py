@@ -85,8 +85,11 @@ def backend_for_fetch(backends: Backends, volume: Volume) -> Backend:
     return backend
 
 
-def upload_data(backend: Backend, files: FileIO, path: str, progress: Progress, concurrency: int) -> RemoteFile:
-    """Store a `.dat`, under a fresh key; the entry that names it. Waits. Raises `RemoteError`; no object is left."""
+def upload_data(
+    backend: Backend, destination: str, files: FileIO, path: str, progress: Progress, concurrency: int
+) -> RemoteFile:
+    """Store a `.dat`, under a fresh key; the entry that names it. Waits. Raises `RemoteError`, which speaks of the
+    ``destination``; no object is left."""
     key = str(uuid.uuid4())
     try:
         file = files.open(path, writable=False)
@@ -97,7 +100,7 @@ def upload_data(backend: Backend, files: FileIO, path: str, progress: Progress, 
     except (RemoteError, OSError) as error:
         remove_quietly(backend, key)
         text = error_text(error) if isinstance(error, OSError) else error.text
-        raise RemoteError(f"backend {backend.type} copy file {path}: {text}") from None
+        raise RemoteError(f"backend {destination} copy file {path}: {text}") from None
     return RemoteFile(
         backend_type=backend.type,
         backend_id=backend.id,
