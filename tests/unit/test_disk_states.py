@@ -166,6 +166,29 @@ def test_unknown_disk_type_has_no_room():
         node({}).place(2, "nvme", 0.0)
 
 
+def test_a_copy_goes_to_the_disk_with_the_most_free_slots_and_enough_space():
+    made = node({}, {}, {"disk_type": "ssd"})
+    made.take_report(full_report(0, statistics(1), volumes_max=4, free_bytes=100))
+    made.take_report(full_report(1, statistics(2, 1), volumes_max=3, free_bytes=1000))
+    assert made.place_copy(1, "", 50, 0.0) == 0, "it is here already, and is going to be replaced"
+    assert made.place_copy(7, "", 100, 0.0) == 1, "the other one has more slots, but 100 bytes are not more than 100"
+    assert made.place_copy(8, "", 50, 0.0) == 0, "the copies under way count; first on ties"
+    for wanted, text in (("ssd", "ssd"), ("", "hdd")):
+        with pytest.raises(NoFreeSpace, match=f"^no space left for disk type {text}$"):
+            made.place_copy(9, wanted, 5000, 0.0)
+
+
+def test_a_copy_under_way_keeps_its_place_until_its_front_is_gone():
+    made = node({})
+    made.take_report(full_report(0))
+    made.place_copy(7, "", 1, 0.0)
+    for place in (lambda: made.place(7, "", 1e6), lambda: made.place_copy(7, "", 1, 1e6)):
+        with pytest.raises(VolumeExists):
+            place()
+    made.forget_copies()
+    assert made.place(7, "", 0.0) == 0
+
+
 def test_slots_of_a_disk_low_on_space_are_what_is_used():
     made = node({})
     assert made.take_report(full_report(0, statistics(1))) is False
