@@ -19,6 +19,7 @@ from volumed.http.authorization import WrongToken, check_read
 from volumed.http.chunked_file import ChunkedFile, ChunkError
 from volumed.http.compression import DecompressedTooLarge
 from volumed.http.gunzipped import GunzippedNeedle
+from volumed.http.headertext import clean_value, is_valid_name
 from volumed.http.image_reads import transformed_file, transformed_needle
 from volumed.http.manifest import MANIFEST_BYTES_MAX, read_manifest
 from volumed.http.message import Headers, Request, Response
@@ -301,7 +302,11 @@ async def _proxy(request: Request, node: Node, query: Form, location: Location) 
         _log.error("read of %s from %s: %s", request.path, location.url, error.text)
         node.metrics.happened(HandlerEvent.READ_PROXY_FAILED)
         return _broken(node)
-    relayed: Headers = [(name, value) for name, value in answer.headers if name.lower() not in _NOT_RELAYED]
+    relayed: Headers = [
+        (name, clean_value(value))
+        for name, value in answer.headers
+        if name.lower() not in _NOT_RELAYED and is_valid_name(name)
+    ]
     response = Response(answer.status, relayed, content_length=answer.content_length)
     if request.method == "HEAD" or answer.content_length == 0:
         answer.close()
