@@ -13,6 +13,7 @@ import os
 import re
 import select
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,6 +21,9 @@ __all__ = ["configure_logging", "severity"]
 
 _KEYS = ("disk", "volume")
 _STDERR = 2
+_PERIOD_S = 10.0
+_REPEATS_MAX = 1000
+"""Warnings and errors from one place in the code per period: enough for all disks of a node at once."""
 _LEVEL = re.compile(rb'(?:\{"ts":"[^"]*","level":")?(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b')
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
 _WRITTEN_OUT = {code: ascii(chr(code))[1:-1] for code in _CONTROLS} | {ord("\n"): "\n    ", ord("\t"): "\t"}
@@ -39,7 +43,7 @@ class _Formatter(logging.Formatter):
         return {key: values[key] for key in _KEYS if values.get(key) is not None}
 
     def _text(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
+        text = record.getMessage() + getattr(record, "more", "")
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
     @staticmethod
@@ -64,6 +68,28 @@ class _JsonFormatter(_Formatter):
         entry = {"ts": self._stamp(record), "level": record.levelname, "process": self._process}
         text = self._text(record).encode("utf-8", "backslashreplace").decode()
         return msgspec.json.encode(entry | self._named(record) | {"msg": text}).decode()
+
+
+class _Repeats(logging.Filter):
+    """Drops and counts what one place in the code says too often: when a disk fails, so may thousands of requests."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, int], tuple[int, int]] = {}
+        """(period, entries in it) by place."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        place, now = (record.pathname, record.lineno), int(self._clock() / _PERIOD_S)
+        period, count = self._said.get(place, (now, 0))
+        if period != now:
+            if count > _REPEATS_MAX:
+                record.more = f" ({count - _REPEATS_MAX} more before were not logged)"
+            count = 0
+        self._said[place] = (now, count + 1)
+        return count < _REPEATS_MAX
 
 
 class _DescriptorHandler(logging.Handler):
@@ -100,11 +126,18 @@ class _DescriptorHandler(logging.Handler):
 
 
 def configure_logging(
-    process: str, verbosity: int = 0, disk: int | None = None, *, as_json: bool = False, fd: int = _STDERR
+    process: str,
+    verbosity: int = 0,
+    disk: int | None = None,
+    *,
+    as_json: bool = False,
+    fd: int = _STDERR,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Send all logging of this process to standard error. ``verbosity`` 0 logs from INFO up, more from DEBUG up."""
     handler = _DescriptorHandler(fd)
     handler.setFormatter((_JsonFormatter if as_json else _LineFormatter)(process, disk))
+    handler.addFilter(_Repeats(clock))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbosity else logging.INFO)

@@ -116,6 +116,24 @@ def test_a_long_entry_arrives_whole() -> None:
         assert pipe.read().endswith(" http " + text.replace("\n", "\n    ") + "\n")
 
 
+def test_what_is_said_too_often_is_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    now_s = 0.0
+    configure_logging("http", clock=lambda: now_s)
+    log = logging.getLogger("x")
+    for period in range(3):
+        now_s = 10.0 * period
+        for number in range(1005 if period == 0 else 2):
+            log.warning("%d", number)
+        log.info("unlimited")
+        log.warning("another place")
+    lines = [line.partition(" http ")[2] for line in capfd.readouterr().err.splitlines()]
+    assert lines[:1002] == [*map(str, range(1000)), "unlimited", "another place"]
+    assert lines[1002:] == [
+        *("0 (5 more before were not logged)", "1", "unlimited", "another place"),
+        *("0", "1", "unlimited", "another place"),
+    ]
+
+
 class FullFile(LogFile):
     """A file on a disk without room for the first entries."""
 
