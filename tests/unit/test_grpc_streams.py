@@ -21,7 +21,7 @@ from volumed.wire import volume_server_pb2 as pb
 from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
 TIMEOUT_S = 30
-STREAMS = 1000
+STREAMS = 300
 MESSAGE = pb.CopyFileResponse(file_content=b"x")
 
 

@@ -17,7 +17,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
-from volumed.errors import VolumedError
+from volumed.errors import Code, VolumedError
 from volumed.grpc.admin_gate import AdminGate
 from volumed.grpc.streams import Call
 
@@ -30,6 +30,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 WITH_CALL = frozenset({"VolumeTailReceiver"})
 """Unary methods that last: their behaviours get the `Call` too."""
+
+_CANCELLATION_LAG_S = 0.05
 
 _STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -91,11 +93,20 @@ def _streaming(name: str, behaviour: Behaviour, gate: AdminGate) -> Behaviour:
 def _taking_stream(name: str, behaviour: Behaviour, gate: AdminGate) -> Behaviour:
     def handle(requests: Iterator[Message], context: grpc.ServicerContext) -> Message:
         gate.check(name, context)
+        call = Call(context)
         with _errors_told(name, context):
-            response: Message = behaviour(requests, Call(context))
+            response: Message = behaviour(_until_its_end(requests, call), call)
         return response
 
     return handle
+
+
+def _until_its_end(requests: Iterator[Message], call: Call) -> Iterator[Message]:
+    """The requests of a client that has sent all of them. The library may say that there are no more a moment before it
+    says that the client is gone."""
+    yield from requests
+    if call.wait(_CANCELLATION_LAG_S):
+        raise VolumedError("context canceled", Code.CANCELLED)
 
 
 @contextmanager
