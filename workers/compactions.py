@@ -27,12 +27,22 @@ from volumed.bus.compaction_calls import (
     StopCompaction,
 )
 from volumed.bus.router import Reply
-from volumed.errors import CompactionError, NodeError, VolumedError, VolumeNotFound
+from volumed.errors import (
+    CompactionError,
+    DiskError,
+    NodeError,
+    VolumeBusy,
+    VolumedError,
+    VolumeNotFound,
+    VolumeUnavailable,
+)
 from volumed.metrics.families import VACUUM_COMMITS, VACUUM_COMPACTIONS, VACUUM_SECONDS, Family
 from volumed.metrics.recorder import Recorder
 from volumed.storage.compaction import Compacted, Compaction
 from volumed.storage.compaction_plan import garbage_ratio
 from volumed.storage.disk import Disk
+from volumed.storage.map_records import VolumeFlag
+from volumed.storage.volume import Volume
 from workers.compaction_commit import CompactionCommit
 from workers.host import Shell, Work
 
@@ -134,8 +144,7 @@ class Compactions:
         volume = self._disk.volumes.get(volume_id)
         if volume is None:
             raise VolumeNotFound.on_compact(volume_id)
-        if self._stopping:
-            raise CompactionError.stopping(volume_id)
+        self._require_free(volume)
         if volume_id in self._working:
             reply.result(CompactionStarted(0))
             return
@@ -188,8 +197,7 @@ class Compactions:
         volume = self._disk.volumes.get(volume_id)
         if volume is None:
             raise VolumeNotFound.on_commit(volume_id)
-        if self._stopping:
-            raise CompactionError.stopping(volume_id)
+        self._require_free(volume)
         was_read_only = volume.read_only
         if volume_id in self._working:
             reply.result(CompactionCommitted(was_read_only, volume.dat_end))
@@ -228,6 +236,17 @@ class Compactions:
         reply.result()
 
     # Inside
+
+    def _require_free(self, volume: Volume) -> None:
+        """Raises `VolumedError` for a volume that cannot be compacted now."""
+        if self._stopping:
+            raise CompactionError.stopping(volume.volume_id)
+        if VolumeFlag.UNAVAILABLE in volume.flags:
+            raise VolumeUnavailable.of(volume.volume_id, volume.unavailable_reason)
+        if volume.is_remote:
+            raise DiskError(f"open {volume.paths.data('.dat')}: no such file or directory")
+        if volume.moving:
+            raise VolumeBusy(f"volume {volume.volume_id} is on its way to or from a remote tier")
 
     def _begin(self, compaction: Compaction) -> None:
         volume = compaction.volume
