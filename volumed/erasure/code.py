@@ -82,11 +82,12 @@ class ErasureCode:
         return Recovery(sources, tuple(wanted), self._engine, self._engine.prepare(matrix))
 
     def recover(self, columns: Mapping[int, Buffer], wanted: Sequence[int]) -> list[bytearray]:
-        """The columns of the wanted shards from those of any k others. Raises `ValueError` like `recovery`."""
+        """The columns of the wanted shards, at least one, from those of any k others. Raises `ValueError` like
+        `recovery`."""
         recovery = self.recovery(columns, wanted)
         length = len(columns[recovery.sources[0]])
         targets = [bytearray(length) for _ in wanted]
-        if length and wanted:
+        if length:
             recovery.compute([columns[shard] for shard in recovery.sources], targets)
         return targets
 

@@ -28,7 +28,8 @@ def decode_layout(geometry: Geometry, shard_length: int, live: int, base: str) -
     if not encoded:
         encoded = data_shards * shard_length
         large = Layout(ratio, geometry.block_size, 0).large
-        if shard_length % large == 0 and live > (shard_length // large - 1) * large * data_shards:
+        is_unclear = not geometry.block_size and shard_length % large == 0
+        if is_unclear and live > (shard_length // large - 1) * large * data_shards:
             raise UnclearLayout.of_length(shard_length, base)
     if live > encoded:
         raise UnclearLayout.too_long(live, encoded)

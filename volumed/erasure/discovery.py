@@ -75,7 +75,7 @@ class EcFiles:
     data: dict[str, int | None] = field(default_factory=dict)
     """By extension: the other files in the data directory."""
     index: dict[str, int | None] = field(default_factory=dict)
-    """The same of the index directory, which may be the same one."""
+    """The same of the index directory; the same mapping when that is the same directory."""
     leftovers: list[tuple[bool, str]] = field(default_factory=list)
     """(in the index directory, name) of files that an operation has not finished and that nobody will miss."""
 
@@ -118,32 +118,29 @@ class Verdict(enum.Enum):
 def group_files(data: Mapping[str, FileStat], index: Mapping[str, FileStat] | None) -> dict[VolumeKey, EcFiles]:
     """Listings of the data directory and of the index directory, None when they are the same, by volume."""
     groups: dict[VolumeKey, EcFiles] = {}
-    for in_index, listing in ((False, data), (True, data if index is None else index)):
+    for in_index, listing in ((False, data), (True, index or {})):
         for name, stat in sorted(listing.items()):
             parsed = parse_ec_name(name)
             if parsed is not None and not parsed.generation:
-                files = groups.setdefault(parsed[:2], EcFiles(*parsed[:2]))
-                # Of a shared directory everything is listed twice, but only the sidecars belong in both mappings.
-                _add(files, parsed, name, stat, in_index=in_index, repeated=in_index and index is None)
+                _add(groups.setdefault(parsed[:2], EcFiles(*parsed[:2])), parsed, name, stat, in_index=in_index)
     for files in groups.values():
+        if index is None:
+            files.index = files.data
         if not files.has_dat:
             files.leftovers = [item for item in files.leftovers if not item[1].endswith(ENCODING)]
     return groups
 
 
-def _add(files: EcFiles, name: EcName, text: str, stat: FileStat, *, in_index: bool, repeated: bool) -> None:
-    is_shard = name.extension[:3] == ".ec" and name.extension[3:].isdigit()
-    if name.staging or is_shard:
-        if repeated:
-            return
-        if name.staging:
-            files.leftovers.append((in_index, text))
-        elif stat.size == 0:
+def _add(files: EcFiles, name: EcName, text: str, stat: FileStat, *, in_index: bool) -> None:
+    if name.staging:
+        files.leftovers.append((in_index, text))
+    elif name.extension[:3] == ".ec" and name.extension[3:].isdigit():
+        if stat.size == 0:
             files.empty_shards.append(EmptyShard(in_index, text, stat.age_s))
         elif name.shard_id is not None and not in_index:
             files.shards[name.shard_id] = stat.size
-        return
-    (files.index if in_index else files.data)[name.extension] = stat.size
+    else:
+        (files.index if in_index else files.data)[name.extension] = stat.size
 
 
 def judge(files: EcFiles, ratio: Ratio) -> Verdict:
@@ -183,7 +180,8 @@ def _expected_length(dat_size: int, ratio: Ratio) -> int:
 def removal_order(files: EcFiles) -> Iterator[tuple[bool, str]]:
     """(in the index directory, extension) of what goes when EC files are removed from a disk: the index first, so that
     an interruption leaves nothing that could be loaded. `.vif` and `.ecsum` stay (4.3.5)."""
-    for in_index, there in ((True, files.index), (False, files.data)):
+    directories = ((True, files.index), (False, files.data))
+    for in_index, there in directories if files.index is not files.data else directories[1:]:
         for extension in (INDEX, JOURNAL):
             if extension in there:
                 yield in_index, extension
