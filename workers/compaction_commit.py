@@ -12,7 +12,6 @@ Until the marker of step 3 is on the disk everything can be undone, by this proc
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -20,16 +19,16 @@ from volumed.errors import CompactionError, DiskError, VolumedError
 from volumed.formats.idx import Row
 from volumed.storage.compaction import Compacted, Compaction
 from volumed.storage.compaction_commit import SwapInterrupted, finish_swap, follow, swap_files
-from volumed.storage.compaction_map import SLICE_ROWS, NewEntries, drop_slice
+from volumed.storage.compaction_map import SLICE_ROWS, NewEntries
 from volumed.storage.disk import Disk, StoreBatch
 from volumed.storage.fileio import disk_error
 from volumed.storage.needle_map import MapError
 from volumed.storage.volume import NewFiles
 from workers.host import Shell, Work
+from workers.map_slices import drop_entries
 
 __all__ = ["CommitDone", "CompactionCommit"]
 
-_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CommitDone = Callable[[VolumedError | None], None]
@@ -137,7 +136,7 @@ class CompactionCommit:
             volume.take_files(files, self._compaction.superblock, new.dat_end, new.progress, txn)
         volume.committed()
         self._resume()
-        _drop_entries(self._disk, self._shell, old_map_id)
+        drop_entries(self._disk, self._shell, old_map_id)
         done = functools.partial(self._done, None)
         self._shell.in_background(self._finish, lambda _: done(), lambda _: done(), Work.COPY)
 
@@ -157,7 +156,7 @@ class CompactionCommit:
         if self._paused:
             self._resume()
         if self._entries is not None:
-            _drop_entries(self._disk, self._shell, self._entries.map_id)
+            drop_entries(self._disk, self._shell, self._entries.map_id)
         self._done(_as_domain_error(error))
 
     def _resume(self) -> None:
@@ -185,20 +184,6 @@ class CompactionCommit:
     def _require_entries(self) -> NewEntries:
         assert self._entries is not None
         return self._entries
-
-
-def _drop_entries(disk: Disk, shell: Shell, map_id: int) -> None:
-    """Remove the entries of a map id, a slice between other things at a time. What an error leaves goes when the disk
-    is opened next."""
-
-    def step() -> None:
-        try:
-            if drop_slice(disk.site.map, map_id):
-                shell.post(step)
-        except MapError as error:
-            _log.error("old entries stay in the needle map: %s", error)
-
-    shell.post(step)
 
 
 def _as_domain_error(error: Exception) -> VolumedError:

@@ -52,6 +52,7 @@ from volumed.storage.tier import (
 from volumed.storage.volume import Volume
 from volumed.storage.volume_load import RemoteDataNeeded
 from workers.host import Shell, Work
+from workers.mounting import Failed, Mounted, Mounting
 
 __all__ = ["Tiering"]
 
@@ -62,8 +63,6 @@ _SETTLE_S = 3.0
 """How long the disk is not announced as ready because of volumes in remote tiers."""
 _ENDED_KEPT_MAX = 64
 
-Mounted = Callable[[VolumeStatistics | None], None]
-Failed = Callable[[Exception], None]
 
 
 @dataclass(slots=True)
@@ -84,12 +83,14 @@ class Tiering:
         self,
         disk: Disk,
         shell: Shell,
+        mounting: Mounting,
         mounted: Callable[[list[VolumeStatistics]], None],
         changed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._disk = disk
         self._shell = shell
+        self._mounting = mounting
         self._mounted = mounted
         self._changed = changed
         self._clock = clock
@@ -143,22 +144,19 @@ class Tiering:
     # Mounting
 
     def mount(self, volume_id: int, collection: str, done: Mounted, failed: Failed) -> None:
-        """`Disk.mount`, now if all is here, else when the superblock has come."""
-        try:
-            done(self._disk.mount(volume_id, collection))
-        except RemoteDataNeeded as needed:
-            self._mount_distant(volume_id, needed, done, failed)
-        except VolumedError as error:
-            failed(error)
+        """`Disk.mount`, later; if not all is here, when the superblock has come."""
+
+        def not_mounted(error: Exception) -> None:
+            if isinstance(error, RemoteDataNeeded):
+                self._mount_distant(volume_id, error, done, failed)
+            else:
+                failed(error)
+
+        self._mounting.mount(volume_id, collection, done, not_mounted)
 
     def _mount_distant(self, volume_id: int, needed: RemoteDataNeeded, done: Mounted, failed: Failed) -> None:
         def opened(remote: DistantFile) -> None:
-            try:
-                statistics = self._disk.mount(volume_id, needed.collection, remote)
-            except VolumedError as error:
-                failed(error)
-            else:
-                done(statistics)
+            self._mounting.mount(volume_id, needed.collection, done, failed, remote)
 
         def work() -> DistantFile:
             return open_remote(self._backends, needed.entry, needed.dat_path)

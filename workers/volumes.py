@@ -42,6 +42,7 @@ from workers.batch_delete import delete_needles
 from workers.compactions import Compactions
 from workers.copies import Copies
 from workers.host import Shell
+from workers.mounting import Mounting
 from workers.probe import DiskProbe
 from workers.received_files import ReceivedFiles
 from workers.reconfigure import Reconfiguration
@@ -88,7 +89,8 @@ class VolumeHost:
         self.close = disk.close
         self._spools = Spools(disk, shell)
         self.forget = self._spools.forget
-        self._tiering = Tiering(disk, shell, self._distant_mounted, self._report_changes)
+        self._mounting = Mounting(disk, shell)
+        self._tiering = Tiering(disk, shell, self._mounting, self._distant_mounted, self._report_changes)
         self._ready = False
         """The supervisor was told that the disk is ready."""
         self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._tiering.mount)
@@ -103,6 +105,7 @@ class VolumeHost:
             **Reconfiguration(disk, shell, self.call).handlers,
             StoreRecords: partial(store_records, shell),
             calls.MountVolume: self._mount,
+            calls.RescanDisk: self._rescan,
         }
         """Calls that are answered later."""
         self._handlers: dict[type[calls.Request], Callable[[Any], msgspec.Struct | None]] = {
@@ -112,7 +115,6 @@ class VolumeHost:
             calls.DeleteCollection: self._delete_collection,
             calls.MarkReadonly: self._mark_readonly,
             calls.MarkWritable: self._mark_writable,
-            calls.RescanDisk: self._rescan,
             calls.VolumeStatus: lambda request: disk.status(request.volume_id),
             DescribeVolume: lambda request: disk.describe(request.volume_id),
         }
@@ -186,8 +188,12 @@ class VolumeHost:
     def _preallocated_bytes(self) -> int:
         return self._options.volume_size_limit_bytes if self._options.preallocate else 0
 
-    def _rescan(self, _: calls.RescanDisk) -> None:
-        self._tell_changes(mounted=self._disk.rescan())
+    def _rescan(self, _: calls.RescanDisk, reply: Reply) -> None:
+        def done(mounted: list[VolumeStatistics]) -> None:
+            self._tell_changes(mounted=mounted)
+            reply.result()
+
+        self._mounting.rescan(done, reply.error)
 
     # Reads
 

@@ -20,6 +20,7 @@ from volumed.bus.router import Reply
 from volumed.bus.tier_calls import FetchTier, ReadDistant, TierMoveView, UploadTier, WatchTier
 from volumed.errors import NeedleDeleted, StaleGeneration, VolumeBusy, VolumedError
 from volumed.storage.map_records import VolumeFlag
+from workers.mounting import Mounting
 from workers.tiering import Tiering
 
 
@@ -64,7 +65,12 @@ class Worker:
         self.shell = FakeShell()
         self.mounted: list[VolumeStatistics] = []
         self.tiering = Tiering(
-            self.rig.disk, self.shell, self.mounted.extend, lambda: None, lambda: self.now  # type: ignore[arg-type]
+            self.rig.disk,
+            self.shell,  # type: ignore[arg-type]
+            Mounting(self.rig.disk, self.shell),  # type: ignore[arg-type]
+            self.mounted.extend,
+            lambda: None,
+            lambda: self.now,
         )
 
     def restart(self, *, kill: bool = False) -> None:

@@ -40,6 +40,7 @@ from volumed.storage.directory import (
 )
 from volumed.storage.expiry import Expiry, decide_expiry
 from volumed.storage.fileio import DistantFile, File, FileIO, SpaceInfo, disk_error
+from volumed.storage.map_load import MapScan
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.marks import mark_readonly, mark_writable
 from volumed.storage.needle_map import MapError, NeedleMap
@@ -48,7 +49,7 @@ from volumed.storage.site import DiskSite
 from volumed.storage.space import automatic_volumes_max, is_space_low
 from volumed.storage.store import ANY_GENERATION, Flush, StoreBatch, VolumeStore
 from volumed.storage.volume import QUARANTINE_STREAK, Volume
-from volumed.storage.volume_load import RemoteDataNeeded, create_volume, load_volume
+from volumed.storage.volume_load import RemoteDataNeeded, create_volume, load_volume, scan_volume
 
 __all__ = ["ANY_GENERATION", "Disk", "Flush", "StoreBatch"]
 
@@ -68,7 +69,7 @@ class Disk:
         self.space = SpaceInfo(0, 0)
         self.space_low = False
         self.arriving: set[int] = set()
-        """Ids of volumes that are being copied here: their files are not looked at."""
+        """Ids of volumes that are being copied here, or prepared: others do not look at their files."""
         self.distant: dict[int, RemoteDataNeeded] = {}
         """Volumes on the disk that cannot be mounted before their data, in a remote tier, are open."""
         self._orphans: list[RemoteFile] = []
@@ -205,6 +206,21 @@ class Disk:
             return self._add(load_volume(self.site, name, volume_id, remote=remote))
         except (OSError, MapError) as error:
             raise _failure(f"mount volume {volume_id}", error) from error
+
+    def prepare_mount(
+        self, volume_id: int, collection: str = "", remote: DistantFile | None = None
+    ) -> MapScan | None:
+        """What takes long of `mount` (any thread), while the id is in `arriving`: put the result into the map before.
+        None: nothing is to be put. Raises what `mount` raises, or `OSError`, `MapError`."""
+        found = [name for name, _ in loadable_volumes(self.site, volume_id)]
+        if not found:
+            return None
+        return scan_volume(self.site, collection if collection in found else found[0], volume_id, remote)
+
+    def appeared(self) -> list[int]:
+        """Volumes on the disk that `rescan` is going to mount. Raises `OSError`."""
+        known = {*self._volumes, *self.arriving, *self.distant}
+        return sorted({volume_id for _, volume_id in loadable_volumes(self.site, but_not=known)})
 
     def unmount(self, volume_id: int) -> VolumeStatistics | None:
         """Close a volume; its last statistics, None when it was not mounted. Nothing is flushed: that would hold up

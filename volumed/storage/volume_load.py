@@ -21,14 +21,14 @@ from volumed.formats.vif import RemoteFile, VolumeInfo, decode_vif
 from volumed.storage.directory import remove_volume_files
 from volumed.storage.fileio import DistantFile, File
 from volumed.storage.index_repair import index_is_blank, rebuild_index, repair_head, scan_unindexed
-from volumed.storage.map_load import catch_up_map, newest_put_time
+from volumed.storage.map_load import MapScan, catch_up_map, newest_put_time, scan_map
 from volumed.storage.map_records import NO_FLAGS, VolumeFlag, VolumeProgress
 from volumed.storage.needle_map import MapError
 from volumed.storage.site import DiskSite, VolumePaths
 from volumed.storage.tail_check import TailTooLong, check_tail
 from volumed.storage.volume import Volume, VolumeParts
 
-__all__ = ["RemoteDataNeeded", "create_volume", "load_volume"]
+__all__ = ["RemoteDataNeeded", "create_volume", "load_volume", "scan_volume"]
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +96,14 @@ def load_volume(
     return loader.load()
 
 
+def scan_volume(
+    site: DiskSite, collection: str, volume_id: int, remote: DistantFile | None = None
+) -> MapScan | None:
+    """Do what takes long of `load_volume` (any thread): repair the index of a volume that is not mounted, and scan it
+    if the map does not fit. Raises what `load_volume` raises."""
+    return _Loader(site, site.paths(collection, volume_id), collection, volume_id, False, remote).scan()
+
+
 @dataclass
 class _Loader:
     """State while one volume is loaded; the methods are the steps of 5.3, in order."""
@@ -110,14 +118,18 @@ class _Loader:
     is_proven: bool = False
     """The map of before the kill stands for a state of exactly these files."""
 
+    def scan(self) -> MapScan | None:
+        self._take_info()
+        dat, _ = self._open_data()
+        superblock = self._read_superblock(dat)
+        self._prepare_index(dat, superblock)
+        idx = self._open_index()
+        if self.site.files.size(idx) % self.site.row_length:
+            return None
+        return scan_map(self.site, self.volume_id, dat, idx, superblock)
+
     def load(self) -> Volume:
-        info, write_info = _read_info(self.site, self.paths)
-        if info.files and self.remote is None:
-            raise RemoteDataNeeded.of(self.paths, self.collection, info.files[0])
-        if info.bytes_offset:
-            # DEVIATE: the reference refuses a volume of the other width; here the volume's own width holds.
-            self.site = replace(self.site, offset_width=info.bytes_offset)
-        self._take_marks(info)
+        info, write_info = self._take_info()
         reason = self._unavailable_reason()
         dat, modified_at_ns = self._open_data()
         superblock = self._read_superblock(dat)
@@ -149,6 +161,17 @@ class _Loader:
             volume.save_info(VolumeInfo(version=superblock.version, bytes_offset=self.site.offset_width))
         self._publish(volume)
         return volume
+
+    def _take_info(self) -> tuple[VolumeInfo, bool]:
+        """The `.vif`, and whether it must be written because there is none."""
+        info, write_info = _read_info(self.site, self.paths)
+        if info.files and self.remote is None:
+            raise RemoteDataNeeded.of(self.paths, self.collection, info.files[0])
+        if info.bytes_offset:
+            # DEVIATE: the reference refuses a volume of the other width; here the volume's own width holds.
+            self.site = replace(self.site, offset_width=info.bytes_offset)
+        self._take_marks(info)
+        return info, write_info
 
     def _take_marks(self, info: VolumeInfo) -> None:
         if info.read_only:
