@@ -23,6 +23,7 @@ from volumed.grpc.servicers.marks import MarksServicer
 from volumed.grpc.servicers.needles import NeedlesServicer
 from volumed.grpc.servicers.query import QueryServicer
 from volumed.grpc.servicers.receive import ReceiveServicer
+from volumed.grpc.servicers.scrub import ScrubServicer
 from volumed.grpc.servicers.status import StatusServicer
 from volumed.grpc.servicers.tail import TailServicer
 from volumed.grpc.servicers.tail_receiver import TailReceiverServicer
@@ -76,6 +77,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "ReadNeedleMeta": needles.read_needle_meta,
         "ReadVolumeFileStatus": files.read_volume_file_status,
         "ReceiveFile": ReceiveServicer(node).receive_file,
+        "ScrubVolume": ScrubServicer(node, marks).scrub_volume,
         "SetState": status.set_state,
         "VacuumVolumeCheck": vacuum.vacuum_volume_check,
         "VacuumVolumeCleanup": vacuum.vacuum_volume_cleanup,

@@ -11,6 +11,7 @@ __all__ = [
     "invalid_needle_size",
     "invalid_source_server",
     "maintenance",
+    "marked_readonly",
     "needle_not_found",
     "negative_offset",
     "no_peer_info",
@@ -24,11 +25,13 @@ __all__ = [
     "not_located",
     "read_blob_failed",
     "replication_not_configured",
+    "scrubbed_volume_not_found",
     "source_has_no_status",
     "source_not_asked",
     "tail_failed",
     "unknown_method",
     "unknown_service",
+    "unsupported_scrub_mode",
     "untrusted_source",
     "volume_not_configured",
     "volume_not_found",
@@ -197,3 +200,18 @@ def endless_record() -> str:
 def invalid_source_server(source: str, reason: str) -> str:
     """Section 3.24."""
     return f"invalid source volume server {source}: {reason}"
+
+
+def marked_readonly(volume_id: int) -> str:
+    """ScrubVolume, section 3.29."""
+    return f"volume {volume_id} is now read-only"
+
+
+def scrubbed_volume_not_found(volume_id: int) -> str:
+    """ScrubVolume, section 3.29."""
+    return f"volume id {volume_id} not found"
+
+
+def unsupported_scrub_mode(mode: int) -> str:
+    """ScrubVolume, section 3.29."""
+    return f"unsupported volume scrub mode {mode}"

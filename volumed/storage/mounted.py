@@ -65,9 +65,9 @@ class MountedVolume:
         self.files = files
         self.state = state
         self.version = state.record.version
-        self._width = offset_width
+        self.offset_width = offset_width
         base, _ = os.path.splitext(state.record.dat_path)
-        self._idx_path = os.path.join(index_directory, os.path.basename(base) + ".idx")
+        self.index_path = os.path.join(index_directory, os.path.basename(base) + ".idx")
         if VolumeFlag.UNAVAILABLE in state.record.flags:
             reason = files.read_file(base + ".unavailable") or b""
             raise VolumeUnavailable.of(state.volume_id, reason.decode(errors="replace"))
@@ -89,6 +89,32 @@ class MountedVolume:
             raise CorruptNeedle.eof()
         return data
 
+    def read_some(self, offset: int, length: int) -> bytes:
+        """Bytes of `.dat`, fewer at its end. Raises `DiskError`."""
+        try:
+            return self.files.read_at(self.dat, offset, length)
+        except OSError as error:
+            raise disk_error(f"read {self.dat.path}", error) from error
+
+    def index_length(self) -> int | None:
+        """Bytes of `.idx` as it is now, None when there is none. Raises `DiskError`."""
+        try:
+            return self.files.size(self.files.open(self.index_path, writable=False))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise disk_error(f"open {self.index_path}", error) from error
+
+    def read_index(self, length: int) -> bytes:
+        """The first ``length`` bytes of `.idx`. Raises `CorruptNeedle` (there are fewer), `DiskError`."""
+        try:
+            data = self.files.read_at(self.files.open(self.index_path, writable=False), 0, length)
+        except OSError as error:
+            raise disk_error(f"read {self.index_path}", error) from error
+        if len(data) < length:
+            raise CorruptNeedle.eof()
+        return data
+
     def records_at(self) -> int:
         """Where the first record is. Raises `FormatError`, `DiskError`."""
         try:
@@ -101,8 +127,8 @@ class MountedVolume:
         """Offset of the first record that was appended later; None when there is none. Raises `FormatError`,
         `CorruptNeedle`, `StaleGeneration`, `DiskError`."""
         progress = self.state.progress
-        idx = self._open(self._idx_path, progress.idx_inode)
-        times = AppendTimes(self.files, self.dat, idx, progress.idx_bytes, self.version, self._width)
+        idx = self._open(self.index_path, progress.idx_inode)
+        times = AppendTimes(self.files, self.dat, idx, progress.idx_bytes, self.version, self.offset_width)
         try:
             return times.first_newer(since_ns)
         except OSError as error:
