@@ -42,6 +42,7 @@ from workers.batch_delete import delete_needles
 from workers.compactions import Compactions
 from workers.copies import Copies
 from workers.host import Shell
+from workers.map_slices import drop_entries
 from workers.mounting import Mounting
 from workers.probe import DiskProbe
 from workers.received_files import ReceivedFiles
@@ -260,6 +261,8 @@ class VolumeHost:
             self._tell_changes(gone=destroyed)
         except DiskError as error:
             _log.error("removing expired volumes: %s", error.text)
+        for map_id in self._disk.take_unused_maps():
+            drop_entries(self._disk, self._shell, map_id)
         self._report_changes(always=self._ticks % _PULSE_TICKS == 0)
         if self._ticks % _SPACE_TICKS == 0 and not self._probing:
             self._probing = True

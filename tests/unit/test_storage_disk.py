@@ -158,12 +158,15 @@ def test_delete_removes_files_and_entries(rig: Rig) -> None:
     rig.store(put(1, b"a"))
     with pytest.raises(VolumeNotFound, match="delete volume 2 not found on disk: volume not found"):
         rig.disk.delete(DeleteVolume(2))
+    map_id = rig.disk.volumes[1].map_id
     rig.disk.delete(DeleteVolume(1))
     assert _names(rig) == set()
-    with rig.disk.site.map.begin() as txn:
-        assert txn.map_ids() == set()
+    assert (rig.disk.take_unused_maps(), rig.disk.take_unused_maps()) == ([map_id], [])
     rig.allocate(1)
     assert rig.disk.status(1).file_count == 0
+    rig.reopen()
+    with rig.disk.site.map.begin() as txn:
+        assert map_id not in txn.map_ids()
 
 
 def test_delete_guards(rig: Rig) -> None:

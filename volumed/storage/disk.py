@@ -73,6 +73,7 @@ class Disk:
         self.distant: dict[int, RemoteDataNeeded] = {}
         """Volumes on the disk that cannot be mounted before their data, in a remote tier, are open."""
         self._orphans: list[RemoteFile] = []
+        self._unused_maps: list[int] = []
         self._lock = lock
         self._volumes: dict[int, Volume] = {}
         self._store = VolumeStore(site.map, self._volumes, f"{node.ip}:{node.port}")
@@ -248,6 +249,11 @@ class Disk:
         """The data in remote tiers that deleted volumes have left, once."""
         orphans, self._orphans = self._orphans, []
         return orphans
+
+    def take_unused_maps(self) -> list[int]:
+        """The map ids of deleted volumes, once: their entries are to be removed, which takes time."""
+        unused, self._unused_maps = self._unused_maps, []
+        return unused
 
     def publish(self, volume: Volume) -> None:
         """Tell readers of changed flags."""
@@ -443,7 +449,8 @@ class Disk:
         try:
             remove_volume_files(self.site.files, volume.paths)
             with self.site.map.begin() as txn:
-                txn.drop_volume(volume.volume_id)
+                txn.forget_volume(volume.volume_id)
+            self._unused_maps.append(volume.map_id)
         except (OSError, MapError) as error:
             raise _failure(f"delete volume {volume.volume_id}", error) from error
         if not keep_remote_data:

@@ -244,11 +244,16 @@ class MapTransaction:
 
     def drop_volume(self, volume_id: int) -> None:
         """Remove everything about a volume."""
+        map_id = self.forget_volume(volume_id)
+        if map_id is not None:
+            self.drop_entries(map_id)
+
+    def forget_volume(self, volume_id: int) -> int | None:
+        """Remove everything about a volume but its entries, whose map id is returned."""
         key = VOLUME_KEY.pack(volume_id)
         self._txn.delete(key, db=self._volumes)
         raw = self._txn.pop(key, db=self._progress)
-        if raw is not None:
-            self.drop_entries(VolumeProgress.map_id_of(bytes(raw)))
+        return None if raw is None else VolumeProgress.map_id_of(bytes(raw))
 
     def put_entries(
         self,
