@@ -22,7 +22,7 @@ _FULL = {
     pb.VolumeScrubMode.READS: True,
 }
 """Modes for normal volumes: whether records are read."""
-_SETTLE_STEPS, _SETTLE_STEP_S = 50, 0.02
+_SETTLE_STEPS, _SETTLE_STEP_S = 10, 0.02
 """How long a write may be under way; then the index has another length because of somebody else."""
 
 
