@@ -60,8 +60,8 @@ class Disk:
 
     @property
     def slots(self) -> int:
-        """Volumes the master may count on: what is in use while space is low (storage.md 9.2)."""
-        return len(self.volumes) if self.space_low else max(0, self.volumes_max)
+        """Volumes the master may count on: what is in use here while space is low (storage.md 9.2)."""
+        return self.local_volumes() if self.space_low else max(0, self.volumes_max)
 
     def local_volumes(self) -> int:
         """Volumes whose data is here."""

@@ -192,7 +192,8 @@ def test_a_copy_under_way_keeps_its_place_until_its_front_is_gone():
 def test_slots_of_a_disk_low_on_space_are_what_is_used():
     made = node({})
     assert made.take_report(full_report(0, statistics(1))) is False
-    assert made.take_report(full_report(0, statistics(1), space_low=True)) is True
+    remote = statistics(2, remote="s3.x")
+    assert made.take_report(full_report(0, statistics(1), remote, space_low=True)) is True
     assert made.disks[0].slots == 1
 
 
