@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
             server=self._host.server_name,
         )
         exchange.canned = canned = decide_early(request)
-        if isinstance(canned, Response) and canned.status >= 400:
+        if canned is not None and isinstance(canned, Response) and canned.status >= 400:
             exchange.keep_alive = False
         self._receiving = exchange
         self._queue.append(exchange)
@@ -209,8 +209,9 @@ class Connection(asyncio.Protocol):
             self._closing = True
         if not exchange.started:
             self._start_if_first(exchange)
-        self._update_reading()
-        if not self._queue:
+        if self._queue:
+            self._update_reading()
+        else:
             self._settle()
 
     def _new_body(self, request: Request) -> IncomingBody:

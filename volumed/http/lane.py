@@ -30,7 +30,7 @@ from volumed.http.paths import parse_read_path
 from volumed.http.read_decision import is_plain_get, plain_get_head
 from volumed.http.responses import error_response
 from volumed.http.upload import parse_upload, parse_upload_form
-from volumed.metrics.front import WRITE_TO_LOCAL_DISK, HandlerEvent
+from volumed.metrics.front import HandlerEvent
 
 __all__ = ["NeedleLane"]
 
@@ -71,7 +71,9 @@ class NeedleLane:
         downloads = self._downloads
         if downloads is not None and downloads.is_over:
             return False  # waiting is for the handlers
-        check_read(request, self._node.access)
+        access = self._node.access
+        if access.read_key is not None:
+            check_read(request, access)
         path = parse_read_path(request.path)
         key, cookie = parse_key_cookie(path.fid_text)
         needle = needle_at_hand(self._node.view.read_now(parse_volume_id(path.vid_text), key), key)
@@ -91,7 +93,8 @@ class NeedleLane:
     def _write(self, exchange: Exchange) -> bool:
         request, node, began_s = exchange.request, self._node, time.perf_counter()
         access = node.access
-        check_write(request, access)
+        if access.write_key is not None:
+            check_write(request, access)
         if not is_listed(request, access) or exchange.body.received >= SHARED_BODY_BYTES_MIN:
             return False
         body = exchange.body.take_all()
@@ -121,14 +124,12 @@ class NeedleLane:
         finally:
             if parts.slab is not None:
                 parts.slab.release()
-        self._metrics.request_began(request.method)
-        self._metrics.step_began(WRITE_TO_LOCAL_DISK)
+        self._metrics.upload_began(request.method)
         return True
 
     def _stored(self, exchange: Exchange, target: UploadTarget, began_s: float, result: StoreResult) -> None:
         method, metrics = exchange.request.method, self._metrics
-        metrics.step_over(WRITE_TO_LOCAL_DISK, began_s)
-        metrics.request_over(method)
+        metrics.upload_over(method, began_s)
         if isinstance(result.error, StaleGeneration):
             exchange.run_handler()
             return

@@ -64,6 +64,7 @@ class FrontMetrics:
 
     def answered(self, method: str, status: int, began_s: float, *, public: bool) -> None:
         """A request of the store handlers got its answer."""
+        # PERF: once per request.
         kind = method if method in _SUPPORTED else _unusual(method, public)
         cell = self._answers.get((kind, status))
         if cell is None:
@@ -72,7 +73,8 @@ class FrontMetrics:
             if not public:
                 self._progress_of(method)
         self._cells[cell] += 1
-        self._seconds_of(kind).observe(perf_counter() - began_s)
+        histogram = self._durations.get(kind) or self._seconds_of(kind)
+        histogram.observe(perf_counter() - began_s)
 
     def request_began(self, method: str) -> None:
         """A request at the admin port is in flight; `request_over` follows."""
@@ -80,6 +82,21 @@ class FrontMetrics:
 
     def request_over(self, method: str) -> None:
         self._cells[self._progress_of(method)] -= 1
+
+    def upload_began(self, method: str) -> None:
+        """An upload went straight to a disk of this node: `request_began` and `step_began`. `upload_over` follows."""
+        # PERF: once per small upload, like `upload_over`.
+        known, cells = self._in_flight, self._cells
+        cells[known.get(method) or self._progress_of(method)] += 1
+        cells[known.get(WRITE_TO_LOCAL_DISK) or self._progress_of(WRITE_TO_LOCAL_DISK)] += 1
+
+    def upload_over(self, method: str, began_s: float) -> None:
+        """The disk has answered: `step_over` and `request_over`."""
+        known, cells = self._in_flight, self._cells
+        cells[known.get(method) or self._progress_of(method)] -= 1
+        cells[known.get(WRITE_TO_LOCAL_DISK) or self._progress_of(WRITE_TO_LOCAL_DISK)] -= 1
+        histogram = self._durations.get(WRITE_TO_LOCAL_DISK) or self._seconds_of(WRITE_TO_LOCAL_DISK)
+        histogram.observe(perf_counter() - began_s)
 
     # Steps of a write
 
