@@ -51,13 +51,16 @@ class ObjectStore:
         return {part.partition("</Key>")[0] for part in listing.split("<Key>")[1:]}
 
 
-def tiered_master(home: Path, endpoint: str) -> Master:
-    """A master, not started yet, that tells of the backends ``s3.default`` and ``s3.cold``."""
+def tiered_master(home: Path, endpoint: str, *, dead: str = "") -> Master:
+    """A master, not started yet, that tells of the backends ``s3.default`` and ``s3.cold``, and of ``s3.dead``, if
+    there is an endpoint for it."""
     master = Master(home)
     section = (
         '[storage.backend.s3.{}]\nenabled = true\naws_access_key_id = "any"\naws_secret_access_key = "secret"\n'
         'region = "us-east-1"\nbucket = "{}"\nendpoint = "{}"\n'
     )
     sections = [section.format(name, BUCKET, endpoint) for name in ("default", "cold")]
+    if dead:
+        sections.append(section.format("dead", BUCKET, dead))
     (home / "master.toml").write_text("".join(sections))
     return master

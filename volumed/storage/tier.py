@@ -140,7 +140,7 @@ def remove_quietly(backend: Backend, key: str) -> None:
     try:
         backend.client.delete(backend.bucket, key)
     except RemoteError as error:
-        _log.error("%s object %s is left: %s", backend.name, key, error.text)
+        _log.error("%s object %s may be left: %s", backend.name, key, error.text)
 
 
 def name_remote(volume: Volume, entry: RemoteFile) -> None:

@@ -156,11 +156,12 @@ def _read(client: S3Client, request: pb.FetchAndWriteNeedleRequest) -> bytes:
                 data = client.get(bucket, key, request.offset, request.size)
                 found = len(data)
             else:
-                # COMPAT: such a range is ignored, so that everything comes, which never is as long as was asked for.
-                data, found = b"", client.size(bucket, key)
+                # COMPAT: such a range is ignored, so that everything comes.
+                found = client.size(bucket, key)
+                data = client.get(bucket, key, 0, found) if 0 < found == request.size else b""
         except RemoteError as error:
             raise VolumedError(f"failed to download file {bucket}/{key}: {error.text}") from None
-        if found != request.size:
+        if len(data) != request.size or not data:
             where = f"short read from {bucket}/{key} at offset {request.offset}"
             raise VolumedError(f"{where}: got {found} bytes, want {request.size}")
     return data
