@@ -334,6 +334,11 @@ class VolumeBusy(RetryError):
     def compacting(cls, volume_id: int) -> VolumeBusy:
         return cls(f"volume {volume_id} is compacting")
 
+    @classmethod
+    def arriving(cls, volume_id: int) -> VolumeBusy:
+        """It is being copied here."""
+        return cls(f"volume {volume_id} is being copied here")
+
 
 class VolumeClosed(RetryError):
     """The volume was closed between look-up and use."""

@@ -84,7 +84,7 @@ class Copies(Arrivals[_Copy]):
         if volume_id in self._disk.volumes:
             raise VolumeExists.of(volume_id)
         if volume_id in self._disk.arriving:
-            raise VolumeBusy(f"volume {volume_id} is being copied already")
+            raise VolumeBusy.arriving(volume_id)
         site = self._disk.site
         incoming = IncomingVolume(site.files, site.paths(request.collection, volume_id))
         copy = _Copy(request, incoming)

@@ -7,7 +7,7 @@ from typing import Any
 
 from volumed.bus.file_calls import CloseFile, FileOpened, OpenFile, WriteFile
 from volumed.bus.router import Reply
-from volumed.errors import VolumedError
+from volumed.errors import VolumeBusy, VolumedError
 from volumed.storage.disk import Disk
 from volumed.storage.received_file import ReceivedFile, check_replaceable
 from volumed.storage.site import COPYING
@@ -52,6 +52,8 @@ class ReceivedFiles(Arrivals[_File]):
         if volume is not None:
             check_replaceable(request.volume_id, request.extension)
             return volume.paths.data(request.extension)
+        if request.volume_id in self._disk.arriving:
+            raise VolumeBusy.arriving(request.volume_id)
         paths = self._disk.site.paths(request.collection, request.volume_id)
         extension = request.extension + COPYING
         return paths.index(extension) if request.extension == ".idx" else paths.data(extension)

@@ -240,6 +240,8 @@ def test_nothing_else_touches_a_volume_that_arrives(servers: Servers, held_copy:
     before = set(files(target, 5))
     assert target.run(mount(5)) == ("UNKNOWN", "volume 5 not found on disk")
     assert target.run(allocate(5)) == ("UNKNOWN", "Volume Id 5 already exists!")
+    sent = pb.ReceiveFileRequest(info=pb.ReceiveFileInfo(volume_id=5, ext=".dat", disk_type="hdd"))
+    assert target.run(Call("ReceiveFile", [sent])) == {"error": "volume 5 is being copied here"}
     with pytest.raises(grpc.RpcError):
         copy(servers.second, target, 5)
     target.server.signal(signal.SIGHUP)
