@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import grpc
 import pytest
 
 from tests.cluster import Volumed
+from tests.grpc_kit import Call, Node, Put, allocate, batch_delete
 from tests.processes import wait_until
 from tests.pss import pss_bytes, roles
 from tests.web import assign, get, upload
@@ -77,3 +79,56 @@ def test_a_thousand_endless_tails(node: Volumed) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             list(streams[-1])
         assert caught.value.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+def keys_until(stream: Any, last: int) -> list[int]:
+    """Keys of the records that come, the one of ``last`` included."""
+    keys: list[int] = []
+    while not keys or keys[-1] != last:
+        keys.append(int.from_bytes(next_record(stream).needle_header[4:12], "big"))
+    return keys
+
+
+def test_a_tail_goes_on_behind_a_vacuum(node: Volumed) -> None:
+    with Node(node) as calls:
+        assert calls.run(allocate(9)) == {}
+        for key in range(1, 10):
+            assert calls.run(Put(f"9,{key:02x}11111111", b"x" * 1000)) == 201
+        stream = calls.stub.VolumeTailSender(pb.VolumeTailSenderRequest(volume_id=9))
+        assert keys_until(stream, 9) == list(range(1, 10))
+        calls.run(batch_delete("9,0111111111", "9,0211111111"))
+        assert keys_until(stream, 2) == [1, 2]
+        list(calls.stub.VacuumVolumeCompact(pb.VacuumVolumeCompactRequest(volume_id=9), timeout=LIMIT_S))
+        assert calls.run(Call("VacuumVolumeCommit", pb.VacuumVolumeCommitRequest(volume_id=9)))["volumeSize"]
+        assert calls.run(Put("9,aa11111111", b"behind the vacuum")) == 201
+        assert keys_until(stream, 0xAA)[-1] == 0xAA
+        calls.run(Call("VolumeUnmount", pb.VolumeUnmountRequest(volume_id=9)))
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stream)
+        assert (caught.value.code(), caught.value.details()) == (
+            grpc.StatusCode.UNKNOWN,
+            "streamFollow: not found volume id 9",
+        )
+
+
+def test_what_is_being_written_is_no_damage(node: Volumed) -> None:
+    stop = threading.Event()
+    with Node(node) as calls:
+        assert calls.run(allocate(8)) == {}
+
+        def write() -> None:
+            key = 0
+            while not stop.is_set():
+                key += 1
+                assert calls.run(Put(f"8,{key:04x}11111111", b"x" * 100)) == 201
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            scrub = Call("ScrubVolume", pb.ScrubVolumeRequest(mode=pb.VolumeScrubMode.FULL, volume_ids=[8]))
+            answers = [calls.run(scrub) for _ in range(100)]
+        finally:
+            stop.set()
+            writer.join()
+    assert [answer for answer in answers if "details" in answer] == []
+    assert int(answers[-1]["totalFiles"]) > 0
