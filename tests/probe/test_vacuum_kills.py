@@ -22,7 +22,7 @@ from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
 pytestmark = [pytest.mark.probe, pytest.mark.timeout(180)]
 
-KILLS = int(os.environ.get("VOLUMED_KILL_ROUNDS", "6"))
+KILLS = int(os.environ.get("VOLUMED_KILL_ROUNDS", "4"))
 LONGEST_LIFE_S = 0.3
 LIMIT_S = 60.0
 

@@ -33,6 +33,9 @@ from volumed.formats.checksum import crc32c
 from volumed.formats.idx import ROW_LENGTH, iter_rows
 from volumed.formats.needle import FLAG_LAST_MODIFIED, FLAG_TTL, Needle, encode_body
 from volumed.formats.ttl import parse_ttl
+from volumed.metrics.families import Owner
+from volumed.metrics.page import MetricsPage, read_page
+from volumed.metrics.recorder import Recorder
 from volumed.storage import compaction
 from volumed.storage.fileio import SpaceInfo
 from volumed.storage.store import ANY_GENERATION
@@ -357,3 +360,27 @@ def test_a_read_only_volume_stays_so(rig: Rig) -> None:
     assert vacuum.commit().is_read_only
     assert outcomes(rig.store(put(2, b"b"))) == [ERROR]
     assert _contents(rig) == {1: b"a"}
+
+
+def test_vacuums_are_counted(rig: Rig, tmp_path: Path) -> None:
+    page = str(tmp_path / "page")
+    rig.allocate()
+    vacuum = Vacuum(rig, recorder=Recorder(MetricsPage(page), Owner.WORKER))
+    with pytest.raises(NoFreeSpace):
+        vacuum.compact(preallocate=1 << 60)
+    vacuum.compact()
+    vacuum.commit()
+    vacuum.compact()
+    rig.path("1.cpd").unlink()
+    with pytest.raises(CompactionError):
+        vacuum.commit()
+    counts = {
+        (item.name.removeprefix("SeaweedFS_volumeServer_"), *item.labels): sum(item.cells[:-1] or item.cells)
+        for item in read_page(page)[0]
+    }
+    assert counts["vacuuming_compact_count", "true"] == 2
+    assert counts["vacuuming_compact_count", "false"] == 1
+    assert counts["vacuuming_commit_count", "true"] == 1
+    assert counts["vacuuming_commit_count", "false"] == 1
+    assert counts["vacuuming_seconds", "compact"] == 3
+    assert counts["vacuuming_seconds", "commit"] == 2
