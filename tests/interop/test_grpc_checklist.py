@@ -2,12 +2,17 @@
 
 | Line | Tests |
 |---|---|
-| Heartbeat | `test_membership`, `test_heartbeat_digest`, `unit/test_heartbeat`, `probe/test_start_stop` |
+| Heartbeat | `test_membership`, `test_heartbeat_digest`, `unit/test_heartbeat`, `probe/test_supervisor` |
 | Copy, concurrent move | `test_grpc_copy` |
 | CopyFile, ReceiveFile | `test_grpc_files` |
 | Needle blobs | `test_grpc_needles` |
 | Tail | `test_grpc_tail` |
-| Vacuum | `test_vacuum` |
+| Vacuum | `test_vacuum`, `probe/test_vacuum_kills` |
+| Scrub | `test_grpc_scrub` |
+| Query | `unit/test_query` |
+| Tiering | `test_tiering` |
+| Fetch | `test_grpc_remote` |
+| Mixed cluster | `test_volume_shell`, `test_shell_needles`, `test_replicas`, `test_grpc_tls` |
 """
 
 from __future__ import annotations

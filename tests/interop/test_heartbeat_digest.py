@@ -74,12 +74,13 @@ def write_and_delete(master: Master, stop: threading.Event) -> int:
 
 
 def flip_marks(master: Master, node: Volumed, until_s: float) -> int:
-    """Volumes become read-only and writable again, one after the other."""
+    """Volumes become read-only and writable again, one after the other, and lose what is deleted in them."""
     flips, choice = 0, random.Random(2)
     while time.monotonic() < until_s:
         volume = choice.choice(get_json(node.address, "/status")["Volumes"])["Id"]
         mark = f"volume.mark -node {node.peer_address} -volumeId {volume}"
-        weed_shell(master, "lock", f"{mark} -readonly", f"{mark} -writable", "unlock")
+        vacuum = f"volume.vacuum -garbageThreshold=0.01 -volumeId={volume}"
+        weed_shell(master, "lock", f"{mark} -readonly", f"{mark} -writable", vacuum, "unlock")
         flips += 2
     return flips
 
@@ -110,6 +111,7 @@ def test_no_resend_while_volumes_change(
     assert written > 100
     assert flips >= 2
     assert changed_only > 0
+    assert any(volume.compact_revision for seen in proxy.heartbeats for volume in seen.message.changed_volumes)
     assert proxy.resend_requests() == 0
 
 

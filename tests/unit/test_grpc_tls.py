@@ -213,3 +213,15 @@ def test_a_client_by_itself(served: tuple[grpc.Server, GrpcIdentity], authority:
     address = listen(*served).replace(":0.", ":")
     assert outcome(channel_as(address, authority.ca, authority.issue("a")))[0] is grpc.StatusCode.DATA_LOSS
     assert outcome(channel_as(address, authority.ca, None))[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_no_other_module_opens_channels() -> None:
+    """One that does would speak plain text in a cluster with TLS."""
+    root = Path(__file__).parents[2]
+    opening = [
+        path.relative_to(root).as_posix()
+        for package in ("volumed", "supervisor", "workers")
+        for path in (root / package).rglob("*.py")
+        if "secure_channel(" in path.read_text()
+    ]
+    assert opening == ["volumed/grpc/channels.py"]
