@@ -140,7 +140,7 @@ def _check_group(volume: MountedVolume, rows: _Rows, group: NDArray[np.int64]) -
     starts = rows.offsets[group] - start
     ends = starts + rows.lengths[group]
     if ends[-1] > _BLOCK_BYTES:
-        yield from _failure(int(group[0]), lambda: _check_long(volume, start, int(rows.sizes[group[0]])))
+        yield from _failure(int(group[0]), _check_long, volume, start, int(rows.sizes[group[0]]))
         return
     try:
         block = volume.read_some(start, int(ends.max()))
@@ -154,12 +154,13 @@ def _check_group(volume: MountedVolume, rows: _Rows, group: NDArray[np.int64]) -
     for at in np.flatnonzero(~good):
         row, record = int(group[at]), block[starts[at] : ends[at]]
         offset, size = int(rows.offsets[row]), int(rows.sizes[row])
-        yield from _failure(row, lambda: decode_record(record, volume.version, size, offset))  # noqa: B023 - used at once
+        yield from _failure(row, decode_record, record, volume.version, size, offset)
 
 
-def _failure(row: int, look: Callable[[], object]) -> Iterator[tuple[int, VolumedError]]:
+def _failure(row: int, look: Callable[..., object], *arguments: object) -> Iterator[tuple[int, VolumedError]]:
+    """The row with the error that looking raises, if it does."""
     try:
-        look()
+        look(*arguments)
     except VolumedError as error:
         yield row, error
 
