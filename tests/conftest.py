@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 
 import pytest
 
 from tests import processes
+
+# A server's process is forked while channels are open; in it the library would start its threads again.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,7 +15,7 @@ from tests.fake_s3 import FakeS3
 from tests.grpc_kit import Call, Node, allocate, batch_delete, mount, status
 from tests.processes import wait_until
 from tests.tier_kit import ObjectStore, tiered_master
-from tests.web import get, request
+from tests.web import get, get_json, request
 from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
@@ -84,12 +84,11 @@ def is_tiered(server: VolumeServer, volume_id: int) -> bool:
     return not (server.dirs[0] / f"{volume_id}.dat").exists() and (server.dirs[0] / f"{volume_id}.idx").exists()
 
 
-def is_known(servers: Servers, node: Node, volume_id: int, remote: bool) -> bool:
-    """The master has the volume at the node, in a remote tier or not."""
-    text = shell(servers, "volume.list -writable=false")
-    at_node = text.partition(f"DataNode {node.server.address}")[2].partition("DataNode ")[0]
-    lines = [line for line in at_node.splitlines() if f"volume id:{volume_id} " in line]
-    return bool(lines) and ("remote_storage_name" in lines[0] or "remote:" in lines[0].lower()) == remote
+def is_known(servers: Servers, node: Node, volume_id: int, backend: str) -> bool:
+    """The master has the volume at the node, with its data in a backend, or, when that is empty, on the disk."""
+    racks = get_json(servers.master.address, "/vol/status")["Volumes"]["DataCenters"]["DefaultDataCenter"]
+    volumes = racks["DefaultRack"].get(node.server.address) or []
+    return (volume_id, backend) in [(volume["Id"], volume["RemoteStorageName"]) for volume in volumes]
 
 
 @pytest.mark.parametrize("which", ["weed", "ours"])
@@ -98,13 +97,13 @@ def test_the_shell_uploads_and_downloads(servers: Servers, which: str) -> None:
     volume_id = {"weed": 11, "ours": 12}[which]
     assert node.run(allocate(volume_id)) == {}
     fill(node.server, volume_id)
-    wait_until(lambda: is_known(servers, node, volume_id, False), timeout_s=LIMIT_S, what="the volume is known")
+    assert node.run(batch_delete(f"{volume_id},0311223344"))["results"][0]["status"] == 202
+    wait_until(lambda: is_known(servers, node, volume_id, ""), timeout_s=LIMIT_S, what="the volume is known")
     shell(servers, f"volume.tier.upload -dest=s3 -volumeId={volume_id}")
     assert is_tiered(node.server, volume_id)
     assert is_whole(node.server, volume_id)
     keys = servers.store.keys()
-    wait_until(lambda: is_known(servers, node, volume_id, True), timeout_s=LIMIT_S, what="the tier is known")
-    assert node.run(batch_delete(f"{volume_id},0311223344"))["results"][0]["status"] == 202
+    wait_until(lambda: is_known(servers, node, volume_id, "s3.default"), timeout_s=LIMIT_S, what="the tier is known")
     shell(servers, f"volume.tier.download -volumeId={volume_id}")
     assert (node.server.dirs[0] / f"{volume_id}.dat").exists()
     assert servers.store.keys() < keys
@@ -118,12 +117,12 @@ def test_a_replica_of_a_tiered_volume_is_its_index(servers: Servers) -> None:
         assert node.run(allocate(21, replication="001")) == {}
         fill(node.server, 21)
     for node in (servers.ours, servers.weed):
-        wait_until(lambda n=node: is_known(servers, n, 21, False), timeout_s=LIMIT_S, what="both are known")  # type: ignore[misc]
+        wait_until(lambda n=node: is_known(servers, n, 21, ""), timeout_s=LIMIT_S, what="both are known")
     shell(servers, "volume.tier.upload -dest=s3.cold -volumeId=21")
     for node in (servers.ours, servers.weed):
         assert is_tiered(node.server, 21)
         assert is_whole(node.server, 21)
-        wait_until(lambda n=node: is_known(servers, n, 21, True), timeout_s=LIMIT_S, what="both are tiered")  # type: ignore[misc]
+        wait_until(lambda n=node: is_known(servers, n, 21, "s3.cold"), timeout_s=LIMIT_S, what="both are tiered")
     shell(servers, "volume.tier.download -volumeId=21")
     for node in (servers.ours, servers.weed):
         assert is_whole(node.server, 21)
