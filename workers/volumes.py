@@ -261,8 +261,9 @@ class VolumeHost:
             self._tell_changes(gone=destroyed)
         except DiskError as error:
             _log.error("removing expired volumes: %s", error.text)
-        for map_id in self._disk.take_unused_maps():
-            drop_entries(self._disk, self._shell, map_id)
+        for remains in self._disk.take_remains():
+            drop_entries(self._disk, self._shell, remains.map_id)
+            self._shell.in_background(remains.files.clear, _nothing, _nothing)
         self._report_changes(always=self._ticks % _PULSE_TICKS == 0)
         if self._ticks % _SPACE_TICKS == 0 and not self._probing:
             self._probing = True
@@ -316,3 +317,7 @@ class VolumeHost:
                 max_file_key=disk.max_file_key(),
             )
         )
+
+
+def _nothing(_: object) -> None:
+    pass

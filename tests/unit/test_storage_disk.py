@@ -161,7 +161,9 @@ def test_delete_removes_files_and_entries(rig: Rig) -> None:
     map_id = rig.disk.volumes[1].map_id
     rig.disk.delete(DeleteVolume(1))
     assert _names(rig) == set()
-    assert (rig.disk.take_unused_maps(), rig.disk.take_unused_maps()) == ([map_id], [])
+    (remains,) = rig.disk.take_remains()
+    assert (remains.map_id, [Path(file.path).suffix for file in remains.files]) == (map_id, [".dat", ".idx"])
+    assert rig.disk.take_remains() == []
     rig.allocate(1)
     assert rig.disk.status(1).file_count == 0
     rig.reopen()

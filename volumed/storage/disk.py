@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from volumed.bus.calls import AllocateVolume, DeleteVolume, MarkReadonly, VolumeStatusView
 from volumed.bus.copy_calls import VolumeFilesView
@@ -51,11 +52,20 @@ from volumed.storage.store import ANY_GENERATION, Flush, StoreBatch, VolumeStore
 from volumed.storage.volume import QUARANTINE_STREAK, Volume
 from volumed.storage.volume_load import RemoteDataNeeded, create_volume, load_volume, scan_volume
 
-__all__ = ["ANY_GENERATION", "Disk", "Flush", "StoreBatch"]
+__all__ = ["ANY_GENERATION", "Disk", "Flush", "Remains", "StoreBatch"]
 
 _PRESENCE_CHECK_S = 30
 
 _log = logging.getLogger(__name__)
+
+
+class Remains(NamedTuple):
+    """What takes time to get rid of when a volume is deleted."""
+
+    map_id: int
+    """Its entries are to be removed."""
+    files: list[File]
+    """Unlinked; the last to let go of one waits until the filesystem has freed its blocks."""
 
 
 class Disk:
@@ -73,7 +83,7 @@ class Disk:
         self.distant: dict[int, RemoteDataNeeded] = {}
         """Volumes on the disk that cannot be mounted before their data, in a remote tier, are open."""
         self._orphans: list[RemoteFile] = []
-        self._unused_maps: list[int] = []
+        self._remains: list[Remains] = []
         self._lock = lock
         self._volumes: dict[int, Volume] = {}
         self._store = VolumeStore(site.map, self._volumes, f"{node.ip}:{node.port}")
@@ -250,10 +260,10 @@ class Disk:
         orphans, self._orphans = self._orphans, []
         return orphans
 
-    def take_unused_maps(self) -> list[int]:
-        """The map ids of deleted volumes, once: their entries are to be removed, which takes time."""
-        unused, self._unused_maps = self._unused_maps, []
-        return unused
+    def take_remains(self) -> list[Remains]:
+        """What deleted volumes have left, once."""
+        remains, self._remains = self._remains, []
+        return remains
 
     def publish(self, volume: Volume) -> None:
         """Tell readers of changed flags."""
@@ -450,7 +460,7 @@ class Disk:
             remove_volume_files(self.site.files, volume.paths)
             with self.site.map.begin() as txn:
                 txn.forget_volume(volume.volume_id)
-            self._unused_maps.append(volume.map_id)
+            self._remains.append(Remains(volume.map_id, [volume.dat, volume.idx]))
         except (OSError, MapError) as error:
             raise _failure(f"delete volume {volume.volume_id}", error) from error
         if not keep_remote_data:
