@@ -5,7 +5,7 @@ must know of the volume is taken when it is made, on the loop thread. Rows that 
 the commit (``volumed.storage.compaction_commit``), so it matters to nobody in which moment a record is copied.
 
 Blocks of records are read in as few pieces as possible, checked together and written as they were, padding included.
-Memory: about 45 bytes per row of the index while planning, then 20 per live needle and one block.
+Memory: about 80 bytes per row of the index while planning, then 20 per live needle and one block.
 """
 
 from __future__ import annotations
