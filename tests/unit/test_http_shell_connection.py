@@ -7,6 +7,7 @@ import pytest
 from tests.connection_kit import Client, FakeHost, get, put, run
 from volumed.bus.bodypool import BodyPool
 from volumed.http.request_reader import HEAD_BYTES_MAX
+from volumed.http.server import sweep_all
 
 
 class TestFraming:
@@ -198,6 +199,20 @@ class TestClosing:
             await busy.settle()
             assert busy.bodies() == [b"GET /slow "]
             assert busy.transport.closed
+
+        run(test)
+
+    def test_a_sweep_that_fails_costs_one_connection(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def test() -> None:
+            host = FakeHost(idle_timeout_s=30)
+            broken, idle = Client(host), Client(host)
+            monkeypatch.setattr(broken.transport, "get_write_buffer_size", lambda: 1 // 0)
+            sweep_all([broken.connection, idle.connection], host.time + 31)
+            assert broken.transport.aborted
+            assert idle.transport.closed
+            assert "a connection could not be swept" in caplog.text
 
         run(test)
 

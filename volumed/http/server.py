@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
@@ -34,7 +34,7 @@ from volumed.nodetable import FrontRow, NodeTable
 from volumed.security.followed import follow_files, refresh_interval_s
 from volumed.security.tls import NodeTls
 
-__all__ = ["FrontServer", "NodeHandler"]
+__all__ = ["FrontServer", "NodeHandler", "sweep_all"]
 
 _log = logging.getLogger(__name__)
 _ADMIN_STOP_S = 30.0
@@ -180,6 +180,14 @@ class FrontServer:
         pause_s = 1.0 if self.idle_timeout_s <= 0 else min(1.0, self.idle_timeout_s / _SWEEPS_PER_TIMEOUT)
         while True:
             await asyncio.sleep(pause_s)
-            now = self.clock()
-            for connection in list(self._connections):
-                connection.sweep(now)
+            sweep_all(list(self._connections), self.clock())
+
+
+def sweep_all(connections: Sequence[Connection | Http2Connection], now_s: float) -> None:
+    """Have connections end what has been idle for too long. One that fails costs itself and not the timer of all."""
+    for connection in connections:
+        try:
+            connection.sweep(now_s)
+        except Exception:
+            _log.exception("a connection could not be swept")
+            connection.abort()
