@@ -58,6 +58,11 @@ def needle_status(volume_id: int, key: int) -> Call:
     return Call("VolumeNeedleStatus", pb.VolumeNeedleStatusRequest(volume_id=volume_id, needle_id=key))
 
 
+def follow(volume_id: int, source: str) -> Call:
+    request = pb.VolumeTailReceiverRequest(volume_id=volume_id, source_volume_server=source, idle_timeout_seconds=1)
+    return Call("VolumeTailReceiver", request)
+
+
 def read_all(*volume_ids: int) -> Call:
     return Call("ReadAllNeedles", pb.ReadAllNeedlesRequest(volume_ids=volume_ids))
 
@@ -104,8 +109,11 @@ STEPS = [
     write_blob(3, 0x24, record(0x24, b"z" * (3 << 20))), needle_status(3, 0x24), status(3),
     readonly(3), write_blob(3, 0x51, ONE), write_blob(3, 0x51, ONE, 1), write_blob(3, 0x21, NAMED), writable(3),
     write_blob(2, 0x21, ONE), write_blob(2, 0x21, ONE), status(2), needle_status(2, 0x21),
-    maintenance(0, on=True), write_blob(3, 0x51, ONE), write_blob(9, 0x51, ONE), read_blob(1, 8, 53),
-    needle_status(1, 1), maintenance(1, on=False), write_blob(3, 0x51, ONE), status(3),
+    # following: whom, then what
+    follow(1, ""), follow(9, "nohost"), follow(1, "127.0.0.1:8080.18080"), follow(9, "127.0.0.1:8080"),
+    follow(1, "http://x"), follow(9, "a/b:1"), follow(1, "169.254.169.254:80"), follow(1, "metadata:1"),
+    maintenance(0, on=True), follow(1, "[::1]:1"), write_blob(3, 0x51, ONE), write_blob(9, 0x51, ONE),
+    read_blob(1, 8, 53), needle_status(1, 1), maintenance(1, on=False), write_blob(3, 0x51, ONE), status(3),
 ]  # fmt: skip
 
 
