@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -229,9 +230,10 @@ def test_a_kill_anywhere_loses_nothing(
     rig.close()
 
 
-def _steps_of_a_vacuum(root: Path) -> int:
+def _steps_of_a_vacuum(root: Path, place: str) -> int:
     files = MortalFiles()
-    rig = _filled(root, files)
+    rig = _filled(root, files, place)
+    rig.disk.status(1)
     files.life = 1 << 30
     _vacuum_with_a_write(rig, Model())
     total = (1 << 30) - files.life
@@ -239,12 +241,24 @@ def _steps_of_a_vacuum(root: Path) -> int:
     return total
 
 
-def _filled(root: Path, files: FileIO) -> Rig:
+def _filled(root: Path, files: FileIO, place: str = "together") -> Rig:
+    """``place`` of the index: with the data, in its own directory, or with the data although it has a directory."""
     root.mkdir(exist_ok=True)
     rig = Rig(root, files)
+    if place == "apart":
+        _move_indexes(rig, root)
     rig.allocate()
     rig.store(*[put(key, b"%d" % key * 30) for key in KEYS], delete(3))
+    if place == "beside":
+        rig.close()
+        _move_indexes(rig, root)
     return rig
+
+
+def _move_indexes(rig: Rig, root: Path) -> None:
+    (root / "indexes").mkdir()
+    rig.config = msgspec.structs.replace(rig.config, idx_directory=str(root / "indexes"))
+    rig.node = msgspec.structs.replace(rig.node, disks=(rig.config,))
 
 
 def _vacuum_with_a_write(rig: Rig, model: Model) -> None:
@@ -260,12 +274,14 @@ def _vacuum_with_a_write(rig: Rig, model: Model) -> None:
     vacuum.shell.run()
 
 
-def test_a_kill_at_every_single_change_of_the_disk(tmp_path: Path) -> None:
-    total = _steps_of_a_vacuum(tmp_path / "all")
+@pytest.mark.parametrize("place", ["together", "apart", "beside"])
+def test_a_kill_at_every_single_change_of_the_disk(tmp_path: Path, place: str) -> None:
+    total = _steps_of_a_vacuum(tmp_path / "all", place)
     assert total > 30
     for life in range(1, total + 1):
         files = MortalFiles()
-        rig = _filled(tmp_path / str(life), files)
+        rig = _filled(tmp_path / str(life), files, place)
+        rig.disk.status(1)
         model = Model()
         files.life = life
         with pytest.raises(Killed):

@@ -34,6 +34,10 @@ def decide_recovery(*, marker: bool, data: bool, index: bool) -> Recovery:
 
 def recover_compaction(files: FileIO, paths: VolumePaths) -> Recovery:
     """Apply the decision to one volume that is not mounted; what was done. Raises `OSError`."""
+    beside = VolumePaths(paths.data_directory, paths.data_directory, paths.base_name)
+    if files.exists(beside.index(".cpx")) or files.exists(beside.index(".idx")):
+        # An index beside the data is used although there is a directory for indexes (5.3 step 6).
+        paths = beside
     marker, data, index = paths.data(".cpc"), paths.data(".cpd"), paths.index(".cpx")
     recovery = decide_recovery(marker=files.exists(marker), data=files.exists(data), index=files.exists(index))
     if recovery is Recovery.NOTHING:
