@@ -36,6 +36,8 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    # A line for every failed handshake would let strangers fill the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     security = load_security(config.runtime_dir)
     secrets = grpc_server_secrets(security.grpc)
     if secrets is not None:
