@@ -165,9 +165,9 @@ class Tiering:
 
     def _open_waiting(self) -> None:
         self._retry_at = self._clock() + _RETRY_S
-        for volume_id, needed in list(self._disk.distant.items()):
+        for volume_id in list(self._disk.distant):
             if volume_id not in self._opening:
-                self._open_one(volume_id, needed)
+                self._open_one(volume_id, self._disk.distant[volume_id])
 
     def _open_one(self, volume_id: int, needed: RemoteDataNeeded) -> None:
         self._opening.add(volume_id)

@@ -236,6 +236,7 @@ def test_a_store_that_is_gone_loses_nothing(rig: Rig) -> None:
     rig.server.stop()
     rig.server.start()
     assert is_whole(rig.server, 1), "the disk serves without the volume in the tier"
+    assert get(rig.server.address, f"/{tiered},0111223344").status == 500, "it is not gone"
     rig.store.works()
     wait_until(lambda: is_whole(rig.server, tiered), timeout_s=LIMIT_S, what="the volume is back")
     rig.server.kill()

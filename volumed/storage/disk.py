@@ -39,6 +39,7 @@ from volumed.storage.directory import (
     remove_nameless,
     remove_volume_files,
 )
+from volumed.storage.distant import DistantVolumes
 from volumed.storage.expiry import Expiry, decide_expiry
 from volumed.storage.fileio import DistantFile, File, FileIO, SpaceInfo, disk_error
 from volumed.storage.map_load import MapScan
@@ -80,7 +81,7 @@ class Disk:
         self.space_low = False
         self.arriving: set[int] = set()
         """Ids of volumes that are being copied here, or prepared: others do not look at their files."""
-        self.distant: dict[int, RemoteDataNeeded] = {}
+        self.distant = DistantVolumes(site.map)
         """Volumes on the disk that cannot be mounted before their data, in a remote tier, are open."""
         self._orphans: list[RemoteFile] = []
         self._remains: list[Remains] = []
@@ -236,7 +237,7 @@ class Disk:
     def unmount(self, volume_id: int) -> VolumeStatistics | None:
         """Close a volume; its last statistics, None when it was not mounted. Nothing is flushed: that would hold up
         the other volumes, and the kernel has all bytes. Raises `VolumedError`."""
-        self.distant.pop(volume_id, None)
+        self.distant.forget(volume_id)
         volume = self._volumes.get(volume_id)
         return None if volume is None else self._close_volume(volume)
 
@@ -398,7 +399,7 @@ class Disk:
     def _volume(self, volume_id: int) -> Volume:
         volume = self._volumes.get(volume_id)
         if volume is None:
-            raise VolumeNotFound.of(volume_id)
+            raise self.distant.missing(volume_id)
         return volume
 
     def _load_all(self) -> None:
@@ -406,7 +407,7 @@ class Disk:
             txn.remove_all_records()
         self._load_new(after_kill=self.site.map.after_kill)
         for volume_id in self.site.map.known_volumes():
-            if volume_id not in self._volumes:
+            if volume_id not in self._volumes and volume_id not in self.distant:
                 with self.site.map.begin() as txn:
                     txn.drop_volume(volume_id)
         self.site.map.drop_unused()
@@ -420,7 +421,7 @@ class Disk:
             try:
                 added.append(self._add(load_volume(self.site, collection, volume_id, after_kill=after_kill)))
             except RemoteDataNeeded as needed:
-                self.distant[volume_id] = needed
+                self.distant.add(volume_id, needed)
             except (OSError, VolumedError) as error:
                 base_name = self.site.paths(collection, volume_id).base_name
                 _log.error("new volume %s error %s", base_name, error)
@@ -428,7 +429,7 @@ class Disk:
 
     def _add(self, volume: Volume) -> VolumeStatistics:
         self._volumes[volume.volume_id] = volume
-        self.distant.pop(volume.volume_id, None)
+        self.distant.mounted(volume.volume_id)
         if self.space_low:
             self._set_space_flag(volume)
             self._publish([volume])
