@@ -45,15 +45,18 @@ class ProbeWindow:
         return self._judgement
 
     def _judge(self) -> None:
-        settings, count = self._settings, len(self._probes)
+        """The text names limits and no counts: it stays the same while the disk stays as it is."""
+        settings = self._settings
         failed = sum(took_s is None for _, took_s in self._probes)
         slow = sum(took_s is not None and took_s > self._slow_after_s for _, took_s in self._probes)
         self._failing = self._exceeds(failed, settings.error_percent, self._failing)
         self._slow = self._exceeds(slow, settings.slow_percent, self._slow)
         if self._failing:
-            self._judgement = f"probe: {failed} of {count} operations failed or took more than {settings.timeout_s:g} s"
+            limit = f"failed or took more than {settings.timeout_s:g} s"
+            self._judgement = f"probe: {settings.error_percent:g} % of the operations or more {limit}"
         elif self._slow:
-            self._judgement = f"probe: {slow} of {count} operations took more than {1000 * self._slow_after_s:g} ms"
+            limit = f"took more than {1000 * self._slow_after_s:g} ms"
+            self._judgement = f"probe: {settings.slow_percent:g} % of the operations or more {limit}"
         else:
             self._judgement = ""
 
