@@ -14,7 +14,15 @@ from volumed.erasure import multiply
 from volumed.erasure.code import DEFAULT_RATIO, SHARDS_MAX, ErasureCode, Ratio
 from volumed.erasure.errors import BadEcConfig, BadEcIndex, BadSidecar
 from volumed.erasure.galois import Matrix
-from volumed.erasure.geometry import FoundFile, Geometry, accepts, is_older, resolve_geometry
+from volumed.erasure.geometry import (
+    FoundFile,
+    Geometry,
+    SidecarState,
+    accepts,
+    is_older,
+    judge_sidecar,
+    resolve_geometry,
+)
 from volumed.erasure.joined_crc import joined_crc
 from volumed.erasure.journal import decode_journal, decode_whole_journal, encode_journal, news
 from volumed.erasure.layout import MIB, Interval, Layout, uniform_block_size
@@ -276,6 +284,20 @@ def test_geometry_is_not_guessed(files: tuple[FoundFile | None, FoundFile | None
     with pytest.raises(BadEcConfig) as failure:
         resolve_geometry(*files)
     assert failure.value.text == text
+
+
+def test_what_a_sidecar_is_worth() -> None:
+    mounted = Geometry(Ratio(3, 2), MIB)
+    assert judge_sidecar(mounted, ecsum(sidecar())) == (SidecarState.ON, sidecar())
+    assert judge_sidecar(mounted, FoundFile("d/9.ecsum", b"?")) == (SidecarState.INVALID, None)
+    for nothing in (None, ecsum(sidecar(generation=1)), ecsum(sidecar(ratio=None, layout_block=0))):
+        assert judge_sidecar(mounted, nothing) == (SidecarState.OFF, None)
+    with pytest.raises(BadEcConfig) as failure:
+        judge_sidecar(mounted, ecsum(sidecar(layout_block=2 * MIB)))
+    assert failure.value.text == (
+        "generation 0: d/9.ecsum records layout 3+2 block 2097152 but the volume is mounted as 3+2 block 1048576; "
+        "refusing to serve one of the two layouts"
+    )
 
 
 def test_fencing() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.erasure_kit import NOW_NS, RATIO, WIDTH, FailingIO, SmallVolume
-from volumed.erasure.code import DEFAULT_RATIO
+from volumed.erasure.code import DEFAULT_RATIO, Ratio
 from volumed.erasure.columns import COLUMN_BYTES, Progress
 from volumed.erasure.decode import decode_layout, fold_journal, write_dat, write_idx
 from volumed.erasure.discovery import FileStat, Verdict, group_files, judge
@@ -18,6 +18,7 @@ from volumed.erasure.index import find_row, index_totals, live_bytes, seal_index
 from volumed.erasure.layout import MIB
 from volumed.erasure.rebuild import plan_rebuild, rebuild_shards, sum_shards
 from volumed.erasure.scrub import check_shards, confirm_damage
+from volumed.erasure.sidecar import Sidecar
 from volumed.errors import DiskError
 from volumed.formats.idx import DELETED, iter_rows, pack_rows
 from volumed.formats.ttl import parse_ttl
@@ -154,10 +155,17 @@ def test_a_stale_sidecar_stops_a_rebuild(volume: SmallVolume) -> None:
     os.unlink(volume.shard_path(1))
     wrong = encoded.sidecar.shards[0]
     shards = (*encoded.sidecar.shards[:1], wrong, *encoded.sidecar.shards[2:])
-    stale = type(encoded.sidecar)(shards, RATIO, MIB, bytes(16))
+    stale = Sidecar(shards, RATIO, MIB, bytes(16))
     with pytest.raises(RebuildRefused, match=r"bitrot: regenerated shard 1 for 9 does not match sidecar \(1 blocks"):
         rebuild_shards(volume.files, "9", RATIO, volume.shards(), targets(volume), stale, Progress())
     assert volume.names() == COMPLETE - {"9.ec01"}
+
+
+def test_a_sidecar_of_another_ratio_stops_a_rebuild(volume: SmallVolume) -> None:
+    shards = volume.encode().sidecar.shards[:4]
+    other = Sidecar(shards, Ratio(2, 2), MIB, bytes(16))
+    with pytest.raises(RebuildRefused, match="bitrot sidecar for 9 is malformed/unverifiable; refusing to rebuild"):
+        rebuild_shards(volume.files, "9", RATIO, volume.shards(), targets(volume), other, Progress())
 
 
 @pytest.mark.parametrize(
@@ -224,7 +232,7 @@ def test_a_read_error_is_damage(volume: SmallVolume) -> None:
 def test_a_shard_that_the_others_agree_with_is_only_accused_by_a_stale_sidecar(volume: SmallVolume) -> None:
     encoded = volume.encode()
     shards = (encoded.sidecar.shards[1], *encoded.sidecar.shards[1:])
-    stale = type(encoded.sidecar)(shards, RATIO, MIB, bytes(16))
+    stale = Sidecar(shards, RATIO, MIB, bytes(16))
     damage = check_shards(volume.files, stale, volume.shards(), Progress())
     assert list(damage) == [0]
     assert confirm_damage(volume.files, RATIO, volume.shards(), damage, 16 * MIB, Progress()) == set()

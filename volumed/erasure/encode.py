@@ -58,7 +58,7 @@ def encode_volume(
     `FormatError`, `EcInterrupted`; then all files of the new set are gone too.
     """
     shards = [paths.data(shard_extension(shard)) for shard in range(ratio.check().total)]
-    index, sidecar_path = paths.index(INDEX), paths.data(SIDECAR)
+    index = paths.index(INDEX)
     try:
         # The index first: every needle in it is then in the part of `.dat` that is encoded.
         _write_staged(files, index, seal_index(files.read_at(idx, 0, files.size(idx)), offset_width))
@@ -66,19 +66,20 @@ def encode_volume(
         sums = encode_shards(files, dat, layout, [path + ENCODING for path in shards], progress, threads)
         sidecar = Sidecar(tuple(sums), ratio, layout.block_size, os.urandom(_UUID_LENGTH))
         info = _volume_info(files, dat, layout, now_ns)
+    except BaseException:
+        _remove(files, [path + ENCODING for path in (index, *shards)])
+        raise
+    try:
         for path in shards:
             files.rename(path + ENCODING, path)
-        _write_sidecar(files, sidecar_path, sidecar)
+        _write_sidecar(files, paths.data(SIDECAR), sidecar)
         files.replace_file(paths.data(".vif"), encode_vif(info))
         files.rename(index + ENCODING, index)
         for directory in paths.directories():
             files.sync_directory(directory)
     except BaseException:
         # The index first, so that an interruption leaves nothing that could be loaded.
-        for path in (index, *shards):
-            files.remove(path)
-            files.remove(path + ENCODING)
-        files.remove(sidecar_path)
+        _remove(files, [index, *shards, paths.data(SIDECAR), *(path + ENCODING for path in (index, *shards))])
         raise
     return Encoded(Geometry(ratio, layout.block_size, now_ns, layout.dat_size, info.expire_at_sec), sidecar)
 
@@ -144,6 +145,11 @@ def _write_staged(files: FileIO, path: str, content: bytes) -> None:
     files.truncate(file, 0)
     files.write_at(file, 0, [content])
     files.sync(file)
+
+
+def _remove(files: FileIO, paths: list[str]) -> None:
+    for path in paths:
+        files.remove(path)
 
 
 def _write_sidecar(files: FileIO, path: str, sidecar: Sidecar) -> None:

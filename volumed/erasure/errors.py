@@ -54,6 +54,7 @@ class BadEcConfig(FormatError):
 
     @classmethod
     def two_layouts(cls, path: str, recorded: str, mounted: str) -> BadEcConfig:
+        """Both as `Geometry` prints itself."""
         return cls(
             f"generation 0: {path} records layout {recorded} but the volume is mounted as {mounted}; "
             "refusing to serve one of the two layouts"

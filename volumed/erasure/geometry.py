@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
@@ -10,7 +11,15 @@ from volumed.erasure.layout import Layout, check_block_size
 from volumed.erasure.sidecar import Sidecar, decode_sidecar
 from volumed.formats.vif import EcShardConfig, VolumeInfo, decode_vif
 
-__all__ = ["FoundFile", "Geometry", "accepts", "is_older", "read_sidecar", "resolve_geometry"]
+__all__ = [
+    "FoundFile",
+    "Geometry",
+    "SidecarState",
+    "accepts",
+    "is_older",
+    "judge_sidecar",
+    "resolve_geometry",
+]
 
 
 class FoundFile(NamedTuple):
@@ -63,7 +72,7 @@ def resolve_geometry(vif: FoundFile | None, sidecar: FoundFile | None) -> Geomet
     if sidecar is None:
         return Geometry(DEFAULT_RATIO, 0, 0, info.dat_file_size, info.expire_at_sec)
     try:
-        found = read_sidecar(sidecar)
+        found = _read_sidecar(sidecar)
     except BadSidecar as error:
         raise BadEcConfig.unclear(path, f"read {sidecar.path}: {error.text}") from error
     if found.ratio is None:
@@ -75,12 +84,38 @@ def resolve_geometry(vif: FoundFile | None, sidecar: FoundFile | None) -> Geomet
     return Geometry(ratio, block_size, 0, info.dat_file_size, info.expire_at_sec)
 
 
-def read_sidecar(file: FoundFile) -> Sidecar:
+def _read_sidecar(file: FoundFile) -> Sidecar:
     """Raises `BadSidecar`, also for one of another generation than 0."""
     sidecar = decode_sidecar(file.content)
     if sidecar.generation:
         raise BadSidecar(f"generation {sidecar.generation}, expected 0")
     return sidecar
+
+
+class SidecarState(enum.Enum):
+    """What the sidecar of a mounted volume is worth (3.5)."""
+
+    OFF = "off"
+    """There is none, or it is about something else."""
+    ON = "on"
+    INVALID = "invalid"
+
+
+def judge_sidecar(geometry: Geometry, file: FoundFile | None) -> tuple[SidecarState, Sidecar | None]:
+    """The state, and the sidecar when it is on. Raises `BadEcConfig` when it records another layout than the volume is
+    mounted with."""
+    if file is None:
+        return SidecarState.OFF, None
+    try:
+        sidecar = decode_sidecar(file.content)
+    except BadSidecar:
+        return SidecarState.INVALID, None
+    if sidecar.generation or sidecar.ratio is None:
+        return SidecarState.OFF, None
+    if not geometry.matches(sidecar):
+        recorded = Geometry(sidecar.ratio, sidecar.layout_block)
+        raise BadEcConfig.two_layouts(file.path, str(recorded), str(geometry))
+    return SidecarState.ON, sidecar
 
 
 def _from_config(info: VolumeInfo, config: EcShardConfig, path: str) -> Geometry:

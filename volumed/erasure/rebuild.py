@@ -72,8 +72,10 @@ def rebuild_shards(
     ``shards`` are all that exist, wherever they are. ``targets`` says by id where a new one would go: over the damaged
     one, or to the directory of the rebuild; ids that it lacks are left to the owner of another disk. ``sidecar`` is
     None when there is none or it is to be ignored, ``base`` is for error texts. Raises `OSError`, `RebuildRefused`,
-    `TooFewShards`, `EcInterrupted`; then no file has changed.
+    `TooFewShards`, `EcInterrupted`; then no shard is worse than it was.
     """
+    if sidecar is not None and len(sidecar.shards) != ratio.total:
+        raise RebuildRefused.sidecar_unverifiable(base)
     lengths = {shard: files.size(file) for shard, file in shards.items()}
     present = {shard: file for shard, file in shards.items() if lengths[shard]}
     damaged = check_shards(files, sidecar, present, progress, threads=threads) if sidecar else {}
