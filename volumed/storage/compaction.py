@@ -5,7 +5,7 @@ must know of the volume is taken when it is made, on the loop thread. Rows that 
 the commit (``volumed.storage.compaction_commit``), so it matters to nobody in which moment a record is copied.
 
 Blocks of records are read in as few pieces as possible, checked together and written as they were, padding included.
-Memory: about 80 bytes per row of the index while planning, then 20 per live needle and one block.
+Memory: about 50 bytes per row of the index while planning, then 20 per live needle and one block.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from volumed.errors import CompactionError, CorruptNeedle, NoFreeSpace
 from volumed.formats.checksum import crc32c, matches
-from volumed.formats.idx import decode_rows, encode_rows
+from volumed.formats.idx import encode_rows
 from volumed.formats.needle import Needle, decode_record, record_length
 from volumed.storage.compaction_check import plainly_intact
-from volumed.storage.compaction_plan import LiveNeedles, cut_in_blocks, has_expired_for_good, live_needles, plan_spans
+from volumed.storage.compaction_plan import LiveNeedles, cut_in_blocks, has_expired_for_good, plan_spans
+from volumed.storage.compaction_rows import read_live_needles
 from volumed.storage.fileio import Buffer, File, disk_error
 from volumed.storage.index_scan import record_lengths
 from volumed.storage.long_record import read_layout
@@ -183,10 +184,11 @@ class Compaction:
         return Compacted(dat, idx, self.superblock.length, progress, self._idx_bytes)
 
     def _plan(self) -> LiveNeedles:
-        content = self._files.read_at(self._idx, 0, self._idx_bytes)
-        if len(content) < self._idx_bytes:
-            raise CompactionError.unexpected_size(self.volume.volume_id, len(content), self._idx_bytes)
-        return live_needles(*decode_rows(content, self._width))
+        live = read_live_needles(self._files, self._idx, self._idx_bytes, self._width)
+        if live is None:
+            found = self._files.size(self._idx)
+            raise CompactionError.unexpected_size(self.volume.volume_id, found, self._idx_bytes)
+        return live
 
     def _copy_all(self, new: Compacted) -> None:
         version = self.superblock.version

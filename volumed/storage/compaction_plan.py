@@ -58,15 +58,20 @@ def garbage_ratio(counters: Counters, dat_bytes: int) -> float:
 
 def live_needles(keys: NDArray[np.uint64], offsets: NDArray[np.int64], sizes: NDArray[np.int32]) -> LiveNeedles:
     """What all rows of an `.idx`, in their order, leave alive: later rows win."""
+    last = _last_rows(keys)
+    last = last[(offsets[last] != 0) & (sizes[last] >= 0)]
+    return LiveNeedles(keys[last], offsets[last], sizes[last])
+
+
+def _last_rows(keys: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Positions of the last row of each key, ascending keys."""
     import numpy as np
 
     order = np.argsort(keys, kind="stable")
     in_order = keys[order]
     is_last = np.ones(len(keys), dtype=bool)
     is_last[:-1] = in_order[1:] != in_order[:-1]
-    last = order[is_last]
-    last = last[(offsets[last] != 0) & (sizes[last] >= 0)]
-    return LiveNeedles(keys[last], offsets[last], sizes[last])
+    return order[is_last]
 
 
 def cut_in_blocks(lengths: NDArray[np.int64], block_bytes: int) -> Iterator[slice]:
