@@ -36,6 +36,7 @@ class ScrubServicer:
 
     def scrub_volume(self, request: pb.ScrubVolumeRequest, call: Call) -> pb.ScrubVolumeResponse:
         """All findings in all volumes; one that is broken hides no other."""
+        self._node.is_endless(call)
         response = pb.ScrubVolumeResponse()
         for volume_id in request.volume_ids or self._all_volumes():
             missing = texts.scrubbed_volume_not_found(volume_id)

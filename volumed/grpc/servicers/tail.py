@@ -13,7 +13,7 @@ from volumed.grpc.local_volumes import LocalVolumes
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
 from volumed.storage.fileio import disk_error
-from volumed.storage.mounted import MountedVolume, VolumeState
+from volumed.storage.mounted import MountedVolume
 from volumed.storage.record_scan import BlockReader, RecordHeader, scan_headers
 from volumed.wire import volume_server_pb2 as pb
 
@@ -25,6 +25,7 @@ _PIECE_BYTES_MIN = 32 << 10
 _PIECES_BYTES = 64 << 20
 """What the pieces of all streams may take together: with many streams they become smaller."""
 _TIME_LENGTH = 8
+_VERSION_WITH_TIME = 3
 
 
 class TailServicer:
@@ -100,27 +101,36 @@ class _Follower:
             return
         try:
             volume = self._volumes.open(handle, state)
-            start = self._end if known and self._end else volume.first_newer(self._since_ns)
+            start = self._end if known and self._end else self._search(volume)
         except StaleGeneration:
             # Being replaced right now: the next round finds the new files.
             return
         if start is not None:
-            yield from self._send(volume, state, start, piece_bytes)
+            yield from self._send(volume, start, piece_bytes, all_of_them=known or not self._generation)
         self._generation, self._end = state.record.generation, state.end
 
+    def _search(self, volume: MountedVolume) -> int | None:
+        """Where to begin in a volume that is new to the stream, or has been rewritten since the last round: then it is
+        no more in the order of time, and, unless nothing is new in it, all of it has to be looked at."""
+        if not self._generation or volume.version < _VERSION_WITH_TIME:
+            return volume.first_newer(self._since_ns)
+        return volume.records_at() if volume.state.progress.last_append_at_ns > self._since_ns else None
+
     def _send(
-        self, volume: MountedVolume, state: VolumeState, start: int, piece_bytes: int
+        self, volume: MountedVolume, start: int, piece_bytes: int, *, all_of_them: bool
     ) -> Iterator[pb.VolumeTailSenderResponse]:
         reader = BlockReader(volume.files, volume.dat, piece_bytes)
-        end = start
+        since_ns, end = self._since_ns, start
         try:
-            for header in scan_headers(reader, start, state.end, volume.version):
-                yield from _messages(reader, header, volume.version, piece_bytes)
+            for header in scan_headers(reader, start, volume.state.end, volume.version):
+                time_ns = _append_time(reader, header, volume.version)
+                if all_of_them or time_ns > since_ns:
+                    yield from _messages(reader, header, volume.version, piece_bytes)
+                    self._since_ns = max(self._since_ns, time_ns)
                 end = header.offset + header.length
-                self._since_ns = _append_time(reader, header, volume.version) or self._since_ns
         except OSError as error:
             raise disk_error(f"read {volume.dat.path}", error) from error
-        if end != state.end:
+        if end != volume.state.end:
             raise CorruptNeedle(texts.bad_header(end))
 
 
@@ -141,6 +151,6 @@ def _messages(
 
 def _append_time(reader: BlockReader, header: RecordHeader, version: int) -> int:
     """In ns since 1970; 0 when the version keeps no times."""
-    if version < 3:
+    if version < _VERSION_WITH_TIME:
         return 0
     return int.from_bytes(reader.read(header.offset + append_time_offset(header.size), _TIME_LENGTH), "big")
