@@ -18,7 +18,7 @@ from volumed.bus.router import Reply
 from volumed.errors import CookieMismatch, NeedleNotFound, VolumedError
 from volumed.storage.disk import ANY_GENERATION, Disk
 from volumed.storage.read_payload import decode_payload, unpack_payload
-from workers.host import Shell
+from workers.host import Shell, Work
 
 __all__ = ["delete_needles"]
 
@@ -52,7 +52,8 @@ def delete_needles(disk: Disk, shell: Shell, needles: Sequence[DeleteNeedle], re
             else:
                 stored(())
 
-        shell.in_background(lambda: [_check(disk, needle) for needle in run], checked, reply.error)
+        kind = Work.REMOTE if any(_is_distant(disk, needle) for needle in run) else Work.TASK
+        shell.in_background(lambda: [_check(disk, needle) for needle in run], checked, reply.error, kind)
 
     next_run()
 
@@ -70,6 +71,11 @@ def _distinct_runs(needles: Sequence[DeleteNeedle]) -> Iterator[list[DeleteNeedl
         seen.add(name)
     if run:
         yield run
+
+
+def _is_distant(disk: Disk, needle: DeleteNeedle) -> bool:
+    volume = disk.volumes.get(needle.volume_id)
+    return volume is not None and volume.is_remote
 
 
 def _check(disk: Disk, needle: DeleteNeedle) -> NeedleDeletion | StoreOperation:
