@@ -24,6 +24,9 @@ block."""
 
 THREADS = 2
 
+_STRETCH_COLUMNS = 64
+"""16 MiB of every shard."""
+
 
 class Progress:
     """How far an operation is, and the wish that it stops. For any thread."""
@@ -63,6 +66,12 @@ class Column(NamedTuple):
     number: int
     offset: int
     length: int
+
+    @property
+    def ends_a_stretch(self) -> bool:
+        """Whether what was written so far is to go to the disk now: one flush of all at the end would hold up everybody
+        on that disk for long. The thread that has this column does it while the others go on."""
+        return self.number % _STRETCH_COLUMNS == _STRETCH_COLUMNS - 1
 
 
 class _Columns:

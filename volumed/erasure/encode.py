@@ -118,6 +118,9 @@ def _encode_columns(
         for shard, total, piece in zip(shards, sums, pieces, strict=True):
             total.put(column, crc32c(piece))
             files.write_at(shard, column.offset, [piece])
+        if column.ends_a_stretch:
+            for shard in shards:
+                files.sync(shard)
 
 
 def _read_padded(files: FileIO, dat: File, layout: Layout, offset: int, piece: memoryview) -> None:

@@ -164,6 +164,9 @@ def _compute_columns(
         for output, total, piece in zip(outputs, sums, pieces[count:], strict=True):
             total.put(column, crc32c(piece))
             files.write_at(output, column.offset, [piece])
+        if column.ends_a_stretch:
+            for output in outputs:
+                files.sync(output)
 
 
 def _read_whole(files: FileIO, file: File, column: Column, piece: memoryview) -> None:
