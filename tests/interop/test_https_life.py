@@ -54,6 +54,7 @@ def front_pids(node: HttpsVolumed) -> list[int]:
 
 
 def test_a_certificate_is_renewed_without_losing_connections(authority: Authority, node: HttpsVolumed) -> None:
+    wait_until(lambda: len(front_pids(node)) == 2, timeout_s=30, what="both fronts")
     before = shown_certificates(authority, node)
     with authority.connect(node) as kept:
         authority.issue(authority.cert, authority.key)

@@ -10,17 +10,19 @@ import pytest
 
 from tests.cluster import Volumed
 from tests.processes import wait_until
+from tests.pss import roles
 from tests.tokens import token
 from tests.web import assign, get, get_json, request, upload
 
 pytestmark = pytest.mark.probe
 
 RELOAD_LIMIT_S = 20.0
+FRONTS = 2
 
 
 @pytest.fixture
 def node(tmp_path) -> Iterator[Volumed]:
-    with Volumed(tmp_path / "n") as started:
+    with Volumed(tmp_path / "n", flags=[f"-fronts={FRONTS}"]) as started:
         yield started
 
 
@@ -32,6 +34,7 @@ def configure(node: Volumed, settings: str) -> None:
 def test_connections_and_processes_stay(node):
     fid = assign(node.address).fid
     assert upload(node.address, fid, b"abc").status == 201
+    wait_until(lambda: len(roles(node)["http front"]) == FRONTS, timeout_s=RELOAD_LIMIT_S, what="all fronts")
     processes = node.pids()
     connection = http.client.HTTPConnection(node.address, timeout=20)
 

@@ -74,9 +74,8 @@ def retry_interval_s(interval_s: float) -> float:
 
 
 async def follow_files(followed: Sequence[FollowedFiles[Any]], interval_s: float) -> None:
-    """Refresh for ever. The files may lie on a slow disk, so a thread reads them."""
-    pause_s = interval_s
+    """Refresh now, since the process may be younger than what it was given, and then for ever. The files may lie on a
+    slow disk, so a thread reads them."""
     while True:
-        await asyncio.sleep(pause_s)
         useful = [await asyncio.to_thread(files.refresh) for files in followed]
-        pause_s = interval_s if all(useful) else retry_interval_s(interval_s)
+        await asyncio.sleep(interval_s if all(useful) else retry_interval_s(interval_s))
