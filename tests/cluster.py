@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.processes import HOST, Server, ServerError, free_port
 from tests.web import get, get_json
 
-__all__ = ["S3", "WEED", "Filer", "Master", "VolumeServer", "Volumed", "WeedVolume", "weed_shell"]
+__all__ = ["S3", "WEED", "Filer", "Master", "VolumeServer", "Volumed", "WeedVolume", "fid_on", "weed_shell"]
 
 BIN = Path(sys.executable).parent
 WEED = BIN / "weed"
@@ -127,6 +127,7 @@ class VolumeServer(WeedServer):
         """``dirs`` defaults to ``home/data``; directories are created. Started again, it has the same ports."""
         super().__init__(home, flags=flags)
         self.master = master
+        self.has_own_volumes = False
         self.dirs = list(dirs or [home / "data"])
         self.volumes_max = volumes_max
         for directory in self.dirs:
@@ -218,6 +219,16 @@ class S3(WeedServer):
     def ready(self) -> bool:
         """Whether it lists buckets."""
         return get(self.address, "/").status == 200
+
+
+def fid_on(master: Master, server: VolumeServer) -> str:
+    """An unused file id in a volume that only this server has."""
+    where = f"collection=only-{server.port}"
+    if not server.has_own_volumes:
+        get_json(master.address, f"/vol/grow?{where}&count=2&dataNode={server.address}")
+        server.has_own_volumes = True
+    fid: str = get_json(master.address, f"/dir/assign?{where}")["fid"]
+    return fid
 
 
 def weed_shell(master: Master, *commands: str, filer: Filer | None = None) -> str:

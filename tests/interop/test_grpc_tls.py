@@ -12,7 +12,7 @@ from typing import NamedTuple
 import grpc
 import pytest
 
-from tests.cluster import VolumeServer, weed_shell
+from tests.cluster import VolumeServer, fid_on, weed_shell
 from tests.grpc_tls_kit import (
     GrpcAuthority,
     Identity,
@@ -24,7 +24,7 @@ from tests.grpc_tls_kit import (
     ping_as,
 )
 from tests.processes import HOST, wait_until
-from tests.web import assign, delete, get, get_json, request, upload
+from tests.web import delete, get, get_json, request, upload
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
@@ -66,18 +66,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield Cluster(authority, GrpcAuthority(home / "other"), master, reference, ours)
 
 
-def fid_on(cluster: Cluster, server: VolumeServer) -> str:
-    for _ in range(100):
-        fid, url = assign(cluster.master.address)
-        if url == server.address:
-            return fid
-    raise AssertionError(f"nothing is assigned to {server.name}")
-
-
 def test_servers_know_each_other(cluster: Cluster) -> None:
     """Heartbeats of both have come, and what they say of volumes, too."""
     for server in cluster.pair:
-        fid = fid_on(cluster, server)
+        fid = fid_on(cluster.master, server)
         assert upload(server.address, fid, b"x").status == 201
         found = get_json(cluster.master.address, f"/dir/lookup?volumeId={fid}")
         assert [location["url"] for location in found["locations"]] == [server.address]
@@ -87,7 +79,7 @@ def test_servers_know_each_other(cluster: Cluster) -> None:
 def test_chunks_are_deleted_at_other_servers(cluster: Cluster, holder: int) -> None:
     """`BatchDelete` from the server of a manifest to the one that has its chunk."""
     there, here = cluster.pair[holder], cluster.pair[1 - holder]
-    chunk, fid = fid_on(cluster, there), fid_on(cluster, here)
+    chunk, fid = fid_on(cluster.master, there), fid_on(cluster.master, here)
     assert upload(there.address, chunk, b"0123456789").status == 201
     manifest = json.dumps({"chunks": [{"fid": chunk, "offset": 0, "size": 10}], "size": 10}).encode()
     assert request("PUT", here.address, f"/{fid}?cm=true", body=manifest).status == 201
@@ -110,7 +102,7 @@ def test_filer_and_shell(cluster: Cluster, tmp_path: Path) -> None:
 def test_volumes_are_copied_and_followed(cluster: Cluster, origin: int) -> None:
     """The target reads the source's files and follows its tail."""
     source, target = cluster.pair[origin], cluster.pair[1 - origin]
-    fid = fid_on(cluster, source)
+    fid = fid_on(cluster.master, source)
     volume_id = int(fid.partition(",")[0])
     assert upload(source.address, fid, b"copied").status == 201
     with channel_as(target.grpc_address, cluster.authority.ca, cluster.authority.issue("client")) as channel:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cluster import Master, Volumed, VolumeServer, WeedVolume
+from tests.cluster import Master, Volumed, VolumeServer, WeedVolume, fid_on
 from tests.web import delete, get, get_json, multipart, request, upload
 
 pytestmark = pytest.mark.interop
@@ -39,15 +39,6 @@ def replicated_fid(cluster: Cluster) -> str:
     """An unused file id in a volume that both servers have."""
     volume_id = get_json(cluster.master.address, "/dir/assign?replication=001")["fid"].partition(",")[0]
     return f"{volume_id},{next(keys):04x}aabbccdd"
-
-
-def fid_on(cluster: Cluster, server: VolumeServer) -> str:
-    """An unused file id in a volume that only this server has."""
-    for _ in range(100):
-        assigned = get_json(cluster.master.address, "/dir/assign")
-        if assigned["url"] == server.address:
-            return f"{assigned['fid'].partition(',')[0]},{next(keys):04x}aabbccdd"
-    raise AssertionError(f"nothing is assigned to {server.name}")
 
 
 @pytest.fixture(params=["through us", "through the reference"])
@@ -81,7 +72,7 @@ def test_large_objects_and_deletes(cluster: Cluster, servers: tuple[VolumeServer
 
 def test_reads_are_proxied(cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]) -> None:
     asked, holder = servers
-    fid = fid_on(cluster, holder)
+    fid = fid_on(cluster.master, holder)
     assert upload(holder.address, fid, b"needle in a haystack").status == 201
     part = get(asked.address, f"/{fid}?dl=1&x=y%20z", headers={"Range": "bytes=1-3"})
     assert (part.status, part.body, part.headers["Content-Range"]) == (206, b"eed", "bytes 1-3/20")
@@ -92,17 +83,18 @@ def test_reads_are_proxied(cluster: Cluster, servers: tuple[VolumeServer, Volume
 
 def test_writes_are_forwarded(cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]) -> None:
     asked, holder = servers
-    fid = fid_on(cluster, holder)
+    fid = fid_on(cluster.master, holder)
     assert upload(asked.address, fid, LARGE).status == 201
     assert get(holder.address, f"/{fid}").body == LARGE
 
 
 def test_a_manifest_with_chunks_everywhere(cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]) -> None:
     asked, holder = servers
-    chunks = [fid_on(cluster, holder), replicated_fid(cluster), fid_on(cluster, asked), fid_on(cluster, holder)]
+    master = cluster.master
+    chunks = [fid_on(master, holder), replicated_fid(cluster), fid_on(master, asked), fid_on(master, holder)]
     for server, chunk in zip((holder, holder, asked, holder), chunks, strict=True):
         assert upload(server.address, chunk, b"0123456789").status == 201
-    fid = fid_on(cluster, asked)
+    fid = fid_on(cluster.master, asked)
     listed = [{"fid": chunk, "offset": 10 * number, "size": 10} for number, chunk in enumerate(chunks)]
     manifest = json.dumps({"chunks": listed, "size": 40}).encode()
     assert request("PUT", asked.address, f"/{fid}?cm=true", body=manifest).status == 201
@@ -117,8 +109,8 @@ def test_a_manifest_whose_chunk_elsewhere_cannot_be_deleted(
     cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]
 ) -> None:
     asked, holder = servers
-    bad = fid_on(cluster, holder).partition(",")[0] + ",zz"
-    fid = fid_on(cluster, asked)
+    bad = fid_on(cluster.master, holder).partition(",")[0] + ",zz"
+    fid = fid_on(cluster.master, asked)
     manifest = json.dumps({"chunks": [{"fid": bad, "offset": 0, "size": 10}]}).encode()
     assert request("PUT", asked.address, f"/{fid}?cm=true", body=manifest).status == 201
     refused = delete(asked.address, fid)

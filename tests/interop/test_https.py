@@ -16,7 +16,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore import UNSIGNED
 from botocore.client import Config
 
-from tests.cluster import Master, VolumeServer
+from tests.cluster import Master, VolumeServer, fid_on
 from tests.https_kit import (
     Authority,
     HttpsFiler,
@@ -73,15 +73,6 @@ def replicated_fid(cluster: Cluster) -> str:
     """An unused file id in a volume that both servers have."""
     volume_id = get_json(cluster.master.address, "/dir/assign?replication=001")["fid"].partition(",")[0]
     return f"{volume_id},{next(keys):04x}aabbccdd"
-
-
-def fid_on(cluster: Cluster, server: VolumeServer) -> str:
-    """An unused file id in a volume that only this server has."""
-    for _ in range(100):
-        assigned = get_json(cluster.master.address, "/dir/assign")
-        if assigned["url"] == server.address:
-            return f"{assigned['fid'].partition(',')[0]},{next(keys):04x}aabbccdd"
-    raise AssertionError(f"nothing is assigned to {server.name}")
 
 
 def is_served(cluster: Cluster, server: VolumeServer) -> bool:
@@ -145,7 +136,7 @@ def test_reads_are_proxied_and_writes_forwarded(
     cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]
 ) -> None:
     asked, holder = servers
-    fid = fid_on(cluster, holder)
+    fid = fid_on(cluster.master, holder)
     assert cluster.ask("PUT", asked, f"/{fid}", body=LARGE).status == 201
     part = cluster.ask("GET", asked, f"/{fid}", headers={"Range": "bytes=257-259"})
     assert (part.status, part.body) == (206, b"\x01\x02\x03")
@@ -155,9 +146,9 @@ def test_reads_are_proxied_and_writes_forwarded(
 
 
 def test_chunks_are_fetched_from_the_other_server(cluster: Cluster) -> None:
-    chunk = fid_on(cluster, cluster.reference)
+    chunk = fid_on(cluster.master, cluster.reference)
     assert cluster.ask("PUT", cluster.reference, f"/{chunk}", body=b"0123456789").status == 201
-    fid = fid_on(cluster, cluster.ours)
+    fid = fid_on(cluster.master, cluster.ours)
     manifest = json.dumps({"chunks": [{"fid": chunk, "offset": 0, "size": 10}], "size": 10}).encode()
     assert cluster.ask("PUT", cluster.ours, f"/{fid}?cm=true", body=manifest).status == 201
     assert cluster.ask("GET", cluster.ours, f"/{fid}").body == b"0123456789"

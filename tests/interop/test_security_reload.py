@@ -11,7 +11,7 @@ from typing import NamedTuple
 import grpc
 import pytest
 
-from tests.cluster import Master, Volumed, VolumeServer, WeedVolume
+from tests.cluster import Master, Volumed, VolumeServer, WeedVolume, fid_on
 from tests.processes import wait_until
 from tests.tokens import token
 from tests.web import delete, get, get_json, request, upload
@@ -117,15 +117,6 @@ def test_a_file_that_is_broken_changes_nothing(pair: Pair) -> None:
     assert put_answer(pair.ours) == NOT_LISTED
 
 
-def fid_on(pair: Pair, server: VolumeServer) -> str:
-    """An unused file id in a volume that this server alone has."""
-    for _ in range(200):
-        assigned = get_json(pair.master.address, "/dir/assign")
-        if assigned["url"] == server.address:
-            return f"{assigned['fid'].partition(',')[0]},{next(keys):04x}aabbccdd"
-    raise AssertionError(f"nothing is assigned to {server.name}")
-
-
 def bearer(text: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
@@ -159,7 +150,7 @@ def test_the_callers_token_reaches_the_replica(locked: Pair, source: str) -> Non
 
 
 def test_files_with_chunks_elsewhere_are_read_and_deleted(locked: Pair) -> None:
-    chunk, fid = fid_on(locked, locked.reference), fid_on(locked, locked.ours)
+    chunk, fid = fid_on(locked.master, locked.reference), fid_on(locked.master, locked.ours)
     assert upload(locked.reference.address, chunk, b"0123456789", headers=bearer(token(chunk, WRITE_KEY))).status == 201
     manifest = json.dumps({"chunks": [{"fid": chunk, "offset": 0, "size": 10}], "size": 10}).encode()
     write = bearer(token(fid, WRITE_KEY))
@@ -172,7 +163,7 @@ def test_files_with_chunks_elsewhere_are_read_and_deleted(locked: Pair) -> None:
 
 
 def test_proxied_reads_carry_the_token(locked: Pair) -> None:
-    fid = fid_on(locked, locked.reference)
+    fid = fid_on(locked.master, locked.reference)
     assert upload(locked.reference.address, fid, b"abc", headers=bearer(token(fid, WRITE_KEY))).status == 201
     right = token(fid, READ_KEY)
     assert get(locked.ours.address, f"/{fid}?jwt={right}").body == b"abc"
