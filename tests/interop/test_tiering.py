@@ -112,6 +112,29 @@ def test_the_shell_uploads_and_downloads(servers: Servers, which: str) -> None:
     assert "isReadOnly" not in node.run(status(volume_id))
 
 
+@pytest.mark.parametrize("which", ["weed", "ours"])
+def test_the_shell_compacts_what_is_tiered(servers: Servers, which: str) -> None:
+    """volume.tier.compact: download, vacuum, upload."""
+    node: Node = getattr(servers, which)
+    volume_id = {"weed": 13, "ours": 14}[which]
+    assert node.run(allocate(volume_id)) == {}
+    fill(node.server, volume_id)
+    assert request("PUT", node.server.address, f"/{volume_id},0411223344", body=LARGE[1:]).status == 201
+    deleted = [f"{volume_id},0{key}11223344" for key in (3, 4)]
+    assert [result["status"] for result in node.run(batch_delete(*deleted))["results"]] == [202, 202]
+    wait_until(lambda: is_known(servers, node, volume_id, ""), timeout_s=LIMIT_S, what="the volume is known")
+    shell(servers, f"volume.tier.upload -dest=s3 -volumeId={volume_id}")
+    wait_until(lambda: is_known(servers, node, volume_id, "s3.default"), timeout_s=LIMIT_S, what="the tier is known")
+    before, keys = int(node.run(status(volume_id))["volumeSize"]), servers.store.keys()
+    shell(servers, f"volume.tier.compact -volumeId={volume_id} -garbageThreshold=0.1")
+    assert is_tiered(node.server, volume_id)
+    assert int(node.run(status(volume_id))["volumeSize"]) < before - len(LARGE) + 1000
+    assert is_whole(node.server, volume_id)
+    assert [get(node.server.address, f"/{fid}").status for fid in deleted] == [404, 404]
+    assert len(servers.store.keys()) == len(keys)
+    assert servers.store.keys() != keys
+
+
 def test_a_replica_of_a_tiered_volume_is_its_index(servers: Servers) -> None:
     for node in (servers.ours, servers.weed):
         assert node.run(allocate(21, replication="001")) == {}
