@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from volumed.bus.bodypool import BodyPool
-from volumed.http.body import BodyError, BodyTooLarge
-from volumed.http.connection import Connection
-from volumed.http.exchange import Exchange
-from volumed.http.message import Response
+from volumed.http.protocol.body import BodyError, BodyTooLarge
+from volumed.http.protocol.connection import Connection
+from volumed.http.protocol.exchange import Exchange
+from volumed.http.protocol.message import Response
 
 __all__ = ["HOST", "Client", "FakeHost", "FakeTransport", "Script", "get", "put", "run"]
 

@@ -10,9 +10,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from tests.connection_kit import FakeHost, FakeTransport, Script
-from volumed.http.exchange import Exchange
-from volumed.http.http2 import Http2Connection
-from volumed.http.message import Response
+from volumed.http.protocol.exchange import Exchange
+from volumed.http.protocol.http2 import Http2Connection
+from volumed.http.protocol.message import Response
 
 __all__ = ["LARGE", "Http2Client", "Http2Script"]
 

@@ -27,10 +27,10 @@ from volumed.formats.needle import (
     encode_body,
     encode_record,
 )
-from volumed.http.body import BytesBody
-from volumed.http.message import Request, Response
-from volumed.http.peer import PeerError
-from volumed.http.store_handlers import handle_store
+from volumed.http.handlers.store import handle_store
+from volumed.http.objects.peer import PeerError
+from volumed.http.protocol.body import BytesBody
+from volumed.http.protocol.message import Request, Response
 from volumed.metrics.front import FrontMetrics
 from volumed.metrics.page import MetricsPage
 from volumed.security.access import Access

@@ -20,10 +20,10 @@ from volumed.bus.spool_calls import (
     StoreSpool,
 )
 from volumed.errors import VolumedError
-from volumed.http.body import BodyStream
-from volumed.http.large_upload import receive_upload
-from volumed.http.message import Request
-from volumed.http.upload import ParsedUpload, parse_upload_form
+from volumed.http.objects.large_upload import receive_upload
+from volumed.http.protocol.body import BodyStream
+from volumed.http.protocol.message import Request
+from volumed.http.rules.upload import ParsedUpload, parse_upload_form
 
 __all__ = ["SpoolNode", "receive_whole"]
 

@@ -9,7 +9,7 @@ from h2.errors import ErrorCodes
 
 from tests.connection_kit import FakeHost, FakeTransport, run
 from tests.http2_kit import Http2Client
-from volumed.http.http2 import Http2Connection
+from volumed.http.protocol.http2 import Http2Connection
 
 
 def pings(client: Http2Client) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from volumed.http.background import finish_anyway, unfinished
+from volumed.http.objects.background import finish_anyway, unfinished
 
 
 def test_what_fails_unseen_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -24,8 +24,8 @@ from volumed.bus.calls import (
 from volumed.config.node import NodeConfig
 from volumed.errors import ClientError, VolumeNotFound
 from volumed.formats.needle import FLAG_CHUNK_MANIFEST
-from volumed.http.chunk_deletes import delete_chunks
-from volumed.http.manifest import Chunk, ChunkManifest
+from volumed.http.objects.chunk_deletes import delete_chunks
+from volumed.http.rules.manifest import Chunk, ChunkManifest
 
 HERE, REPLICATED, ELSEWHERE = 1, 2, 3
 

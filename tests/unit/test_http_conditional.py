@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volumed.http.conditional import format_etag, format_http_date, not_modified, parse_http_date
+from volumed.http.text.conditional import format_etag, format_http_date, not_modified, parse_http_date
 
 STORED = 1700000000
 STORED_TEXT = b"Tue, 14 Nov 2023 22:13:20 GMT"

@@ -21,9 +21,9 @@ from volumed.config.node import DiskConfig
 from volumed.errors import DiskError, DiskUnavailable, ReadOnlyVolume, StaleGeneration
 from volumed.formats.checksum import crc32c
 from volumed.formats.needle import decode_body
-from volumed.http.body import BodyStream, BytesBody, IncomingBody, receive
+from volumed.http.handlers.store import handle_store
+from volumed.http.protocol.body import BodyStream, BytesBody, IncomingBody, receive
 from volumed.http.server import NodeHandler
-from volumed.http.store_handlers import handle_store
 
 DATA = random.Random(4).randbytes(2_500_000)
 WHOLE_MAX = 100_000

@@ -13,10 +13,12 @@ import pytest
 from tests.node_kit import PATH, FakeNode, ask, content, needle, request, run
 from volumed.bus.bodypool import BodyPool
 from volumed.formats.needle import FLAG_CHUNK_MANIFEST, FLAG_GZIP
-from volumed.http import compression, handlers_read, manifest
-from volumed.http.body import BytesBody
-from volumed.http.compression import GunzipStream, NotGzip
-from volumed.http.store_handlers import handle_store
+from volumed.http.handlers import read as handlers_read
+from volumed.http.handlers.store import handle_store
+from volumed.http.protocol.body import BytesBody
+from volumed.http.rules import manifest
+from volumed.http.text import compression
+from volumed.http.text.compression import GunzipStream, NotGzip
 
 NOISE = random.Random(3).randbytes(3 << 20)
 PLAIN = NOISE + bytes(3 << 20) + b"end"

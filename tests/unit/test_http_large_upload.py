@@ -18,10 +18,10 @@ from tests.unit.test_http_multipart import ACCEPTED, END, FILE, REFUSED, field
 from tests.unit.test_http_upload import make_request
 from volumed.bus.spool_calls import AppendSpool, OpenSpool
 from volumed.errors import DiskError, VolumedError
-from volumed.http import compression
-from volumed.http.compression import gunzip
-from volumed.http.message import Request
-from volumed.http.upload import ParsedUpload, parse_upload, parse_upload_form
+from volumed.http.protocol.message import Request
+from volumed.http.rules.upload import ParsedUpload, parse_upload, parse_upload_form
+from volumed.http.text import compression
+from volumed.http.text.compression import gunzip
 
 LIMIT = 1 << 20
 FORM_TYPE = b"multipart/form-data; boundary=XX"

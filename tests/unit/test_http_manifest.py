@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from volumed.errors import FormatError
 from volumed.formats.jsonsyntax import syntax_error
 from volumed.formats.needle import FLAG_GZIP, Needle
-from volumed.http.manifest import Chunk, ChunkManifest, ChunkSlice, map_range, parse_manifest, read_manifest
-from volumed.http.ranges import ByteRange
+from volumed.http.rules.manifest import Chunk, ChunkManifest, ChunkSlice, map_range, parse_manifest, read_manifest
+from volumed.http.text.ranges import ByteRange
 
 MANIFEST = (
     b'{"name":"mani.txt","mime":"text/csv","size":5210,'

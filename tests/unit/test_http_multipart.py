@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volumed.errors import ClientError, FormatError, SizeLimitExceeded
-from volumed.http.multipart import FormFile, parse_form_data
+from volumed.http.rules.multipart import FormFile, parse_form_data
 
 TYPE = b"multipart/form-data; boundary=XX"
 FILE = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volumed.errors import FormatError
-from volumed.http.disposition import base_name, content_disposition, raw_upload_name
-from volumed.http.mediatype import parse_media_type
-from volumed.http.mime import extension, mime_by_extension
-from volumed.http.sniff import sniff
+from volumed.http.text.disposition import base_name, content_disposition, raw_upload_name
+from volumed.http.text.mediatype import parse_media_type
+from volumed.http.text.mime import extension, mime_by_extension
+from volumed.http.text.sniff import sniff
 
 
 @pytest.mark.parametrize(

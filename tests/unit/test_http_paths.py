@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from volumed.errors import FormatError
 from volumed.formats.fileid import parse_key_cookie, parse_volume_id
-from volumed.http.paths import (
+from volumed.http.text.paths import (
     ParsedPath,
     decode_path,
     normalised_path,
@@ -14,7 +14,7 @@ from volumed.http.paths import (
     parse_write_path,
     split_target,
 )
-from volumed.http.query import go_bool, parse_form, parse_query
+from volumed.http.text.query import go_bool, parse_form, parse_query
 
 READ_FORMS = [
     ("/3,0137d6", ParsedPath("3", "0137d6")),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volumed.errors import FormatError
-from volumed.http.quotedprintable import decode_quoted_printable
+from volumed.http.text.quotedprintable import decode_quoted_printable
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volumed.http.ranges import ByteRange, RangeKind, RangeSet, content_range, frame_ranges, parse_range
+from volumed.http.text.ranges import ByteRange, RangeKind, RangeSet, content_range, frame_ranges, parse_range
 
 INVALID = RangeSet(RangeKind.INVALID)
 NO_OVERLAP = RangeSet(RangeKind.NO_OVERLAP)

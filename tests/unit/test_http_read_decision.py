@@ -9,13 +9,10 @@ from hypothesis import strategies as st
 
 from volumed.formats.checksum import crc32c
 from volumed.formats.needle import FLAG_CHUNK_MANIFEST, FLAG_GZIP, FLAG_PAIRS, Needle
-from volumed.http.head import encode_head, server_name
-from volumed.http.manifest import parse_manifest
-from volumed.http.message import Request, Response
-from volumed.http.paths import ParsedPath, parse_read_path
-from volumed.http.query import parse_query
-from volumed.http.ranges import ByteRange
-from volumed.http.read_decision import (
+from volumed.http.protocol.head import encode_head, server_name
+from volumed.http.protocol.message import Request, Response
+from volumed.http.rules.manifest import parse_manifest
+from volumed.http.rules.read_decision import (
     ReadPlan,
     Representation,
     body_plan,
@@ -27,6 +24,9 @@ from volumed.http.read_decision import (
     stored_representation,
     with_sniffed_type,
 )
+from volumed.http.text.paths import ParsedPath, parse_read_path
+from volumed.http.text.query import parse_query
+from volumed.http.text.ranges import ByteRange
 
 DATA = b"0123456789abcdef"
 NEEDLE = Needle(

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
-from volumed.http.accept import Acceptor
+from volumed.http.protocol.accept import Acceptor
 from volumed.nodetable import NodeTable, create_node_table
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.connection_kit import Client, FakeHost, get, put, run
 from volumed.bus.bodypool import BodyPool
-from volumed.http.request_reader import HEAD_BYTES_MAX
+from volumed.http.protocol.request_reader import HEAD_BYTES_MAX
 from volumed.http.server import sweep_all
 
 

@@ -30,13 +30,13 @@ from volumed.formats.needle import (
     FLAG_TTL,
 )
 from volumed.formats.ttl import Ttl
-from volumed.http import upload
-from volumed.http.body import BytesBody, IncomingBody
-from volumed.http.compression import measure_gzip
-from volumed.http.handlers_write import INLINE_PLAIN_BYTES_MAX
-from volumed.http.peer import PeerError
+from volumed.http.handlers.store import handle_store
+from volumed.http.handlers.write import INLINE_PLAIN_BYTES_MAX
+from volumed.http.objects.peer import PeerError
+from volumed.http.protocol.body import BytesBody, IncomingBody
+from volumed.http.rules import upload
 from volumed.http.server import NodeHandler
-from volumed.http.store_handlers import handle_store
+from volumed.http.text.compression import measure_gzip
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 
 from tests.connection_kit import Client, FakeHost, get, put, run
 from volumed.config.node import NodeConfig
-from volumed.http.message import Request
-from volumed.http.throttle import Budget, Room, Throttle, announced_bytes, make_bells, ring_bells
+from volumed.http.objects.throttle import Budget, Room, Throttle, announced_bytes, make_bells, ring_bells
+from volumed.http.protocol.message import Request
 from volumed.nodetable import NodeTable, create_node_table
 
 LIMIT = 1000

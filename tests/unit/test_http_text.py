@@ -8,13 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volumed.http.compression import DecompressedTooLarge, gunzip, gzip_if_smaller, is_compressible, is_gzip
-from volumed.http.head import cors_headers, encode_head, new_request_id, server_name
-from volumed.http.headertext import canonical_name, clean_value
-from volumed.http.jsontext import encode_json, error_body
-from volumed.http.message import Request, Response
-from volumed.http.pairs import PAIRS_BYTES_MAX, collect_pairs, pairs_to_headers
-from volumed.http.responses import (
+from volumed.http.pages.status_page import status_document
+from volumed.http.protocol.head import cors_headers, encode_head, new_request_id, server_name
+from volumed.http.protocol.message import Request, Response
+from volumed.http.protocol.responses import (
     empty_response,
     error_response,
     json_response,
@@ -22,7 +19,10 @@ from volumed.http.responses import (
     plain_text_error,
     redirect_response,
 )
-from volumed.http.status_page import status_document
+from volumed.http.text.compression import DecompressedTooLarge, gunzip, gzip_if_smaller, is_compressible, is_gzip
+from volumed.http.text.headertext import canonical_name, clean_value
+from volumed.http.text.jsontext import encode_json, error_body
+from volumed.http.text.pairs import PAIRS_BYTES_MAX, collect_pairs, pairs_to_headers
 
 ZIPPED = gzip.compress(b"abc", mtime=0)
 

@@ -19,8 +19,8 @@ from volumed.formats.needle import (
     FLAG_TTL,
 )
 from volumed.formats.ttl import NO_TTL, Ttl
-from volumed.http.message import Request
-from volumed.http.upload import ParsedUpload, UploadForm, parse_upload, parse_upload_form, upload_result
+from volumed.http.protocol.message import Request
+from volumed.http.rules.upload import ParsedUpload, UploadForm, parse_upload, parse_upload_form, upload_result
 
 NOW = 1_800_000_000
 LIMIT = 1 << 20

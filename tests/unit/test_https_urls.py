@@ -12,9 +12,9 @@ import pytest
 from tests.node_kit import PATH, FakeAnswer, FakeNode, ask, request
 from volumed.bus.bodypool import BodyPool
 from volumed.bus.calls import Location
-from volumed.http.body import BytesBody
-from volumed.http.peer import PeerError
-from volumed.http.store_handlers import handle_store
+from volumed.http.handlers.store import handle_store
+from volumed.http.objects.peer import PeerError
+from volumed.http.protocol.body import BytesBody
 
 
 @pytest.fixture

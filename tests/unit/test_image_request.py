@@ -6,10 +6,10 @@ import pytest
 
 from tests.node_kit import needle, request
 from volumed.formats.needle import FLAG_GZIP, FLAG_NAME
-from volumed.http.image_request import file_image_job, image_job, needle_image_job
-from volumed.http.manifest import ChunkManifest
-from volumed.http.paths import parse_read_path
-from volumed.http.query import parse_query
+from volumed.http.rules.image_request import file_image_job, image_job, needle_image_job
+from volumed.http.rules.manifest import ChunkManifest
+from volumed.http.text.paths import parse_read_path
+from volumed.http.text.query import parse_query
 from volumed.images.geometry import EMPTY, Scaling, Size, crop_fits, scaling
 from volumed.images.job import ImageJob
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.metrics_kit import Scrape, parse
 from volumed.errors import Corruption
-from volumed.http.replicas import ReplicaError
+from volumed.http.objects.replicas import ReplicaError
 from volumed.metrics import families
 from volumed.metrics.exporter import render
 from volumed.metrics.families import FAMILIES, Family, Kind, Owner

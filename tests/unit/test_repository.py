@@ -96,20 +96,39 @@ def test_modules_say_what_they_are_for_and_what_they_export():
     assert wanting == []
 
 
+def imports(name: str) -> Iterator[str]:
+    """Full names of what a module imports, wherever it does."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} imports relatively"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
 def test_formats_know_nothing_of_the_project_but_its_errors():
+    ours = ("volumed", "workers", "supervisor")
     allowed = ("volumed.errors", "volumed.formats")
-    found = []
-    for name in modules("volumed/formats/"):
-        for node in ast.walk(tree(name)):
-            if isinstance(node, ast.ImportFrom):
-                imported = ["." * node.level + (node.module or "")]
-            elif isinstance(node, ast.Import):
-                imported = [alias.name for alias in node.names]
-            else:
-                continue
-            ours = [item for item in imported if item.startswith((".", "volumed", "workers", "supervisor"))]
-            found += [f"{name}: {item}" for item in ours if not item.startswith(allowed)]
+    found = [
+        f"{name}: {target}"
+        for name in modules("volumed/formats/")
+        for target in imports(name)
+        if target.startswith(ours) and not target.startswith(allowed)
+    ]
     assert found == []
+
+
+def test_packages_of_the_http_front_use_only_those_below_them():
+    layers = ("text", "protocol", "rules", "objects", "handlers", "pages")
+    upward = [
+        (name, target)
+        for level, layer in enumerate(layers)
+        for name in modules(f"volumed/http/{layer}/")
+        for target in imports(name)
+        if target.startswith("volumed.http.") and target.split(".")[2] not in layers[: level + 1]
+    ]
+    assert upward == []
 
 
 def test_the_contract_is_in_the_repository():

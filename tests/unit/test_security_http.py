@@ -15,7 +15,7 @@ from tests.tokens import token
 from volumed.bus.bodypool import BodyPool
 from volumed.bus.calls import Location
 from volumed.formats.needle import FLAG_CHUNK_MANIFEST
-from volumed.http.authorization import passed_on
+from volumed.http.rules.authorization import passed_on
 from volumed.http.server import NodeHandler
 from volumed.security.access import Access
 from volumed.security.guard import WhiteList

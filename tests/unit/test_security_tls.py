@@ -16,9 +16,9 @@ import uvloop
 
 from tests.https_kit import Authority
 from volumed.config.disks import ConfigError
-from volumed.http import tls_accept
-from volumed.http.peer import PeerClient, PeerError
-from volumed.http.tls_accept import TlsAdopter
+from volumed.http.objects.peer import PeerClient, PeerError
+from volumed.http.protocol import tls_accept
+from volumed.http.protocol.tls_accept import TlsAdopter
 from volumed.security.followed import refresh_interval_s
 from volumed.security.settings import HttpsClient, HttpsServer, SecuritySettings, TlsLimits
 from volumed.security.tls import TlsContext, client_tls, load_tls, server_tls

@@ -16,9 +16,9 @@ from volumed.bus.bodypool import BodyPool
 from volumed.bus.calls import DiskStatusView, NodeStatusView, ReadHistoryView, ServerState, VolumeView
 from volumed.config.node import NodeConfig
 from volumed.errors import NodeError
-from volumed.http.markup import duration_text, fill, size_text
+from volumed.http.pages.markup import duration_text, fill, size_text
+from volumed.http.pages.ui import page_pieces
 from volumed.http.server import NodeHandler
-from volumed.http.ui import page_pieces
 from volumed.metrics.front import FrontMetrics
 from volumed.metrics.page import MetricsPage
 

@@ -23,7 +23,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from volumed.config.node import NodeConfig, load_node_config
 from volumed.http import gunicorn_worker
-from volumed.http.throttle import make_bells, ring_bells
+from volumed.http.objects.throttle import make_bells, ring_bells
 from volumed.logs import configure_logging
 from volumed.nodetable import NodeTable
 from volumed.processes import die_with_parent, set_title

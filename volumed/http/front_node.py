@@ -9,8 +9,8 @@ from volumed.bus.bodypool import BodyPool
 from volumed.bus.link import DiskLink
 from volumed.bus.supervisor_link import SupervisorLink
 from volumed.config.node import NodeConfig
-from volumed.http.peer import PeerClient
-from volumed.http.throttle import Throttle
+from volumed.http.objects.peer import PeerClient
+from volumed.http.objects.throttle import Throttle
 from volumed.images.service import ImageService
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import NodeTable
@@ -22,7 +22,7 @@ __all__ = ["FrontNode"]
 
 
 class FrontNode:
-    """Opened after the fork, on the front's loop. Implements `volumed.http.node.Node`."""
+    """Opened after the fork, on the front's loop. Implements `volumed.http.objects.node.Node`."""
 
     def __init__(
         self,

@@ -16,8 +16,8 @@ import uvloop
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
 from volumed.config.node import NodeConfig
+from volumed.http.objects.throttle import Throttle
 from volumed.http.server import FrontServer
-from volumed.http.throttle import Throttle
 from volumed.metrics.front import FrontMetrics
 from volumed.metrics.page import MetricsPage
 from volumed.nodetable import NodeTable

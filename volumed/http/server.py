@@ -13,22 +13,22 @@ from time import perf_counter
 
 from volumed.bus.bodypool import BodyPool
 from volumed.config.node import NodeConfig
-from volumed.http.accept import Acceptor, Adopt
-from volumed.http.app import create_app
-from volumed.http.background import unfinished
-from volumed.http.bridge import run_application
-from volumed.http.connection import Connection
-from volumed.http.exchange import Exchange
 from volumed.http.front_node import FrontNode
-from volumed.http.head import server_name
-from volumed.http.host import Handler
-from volumed.http.http2 import Http2Connection
-from volumed.http.lane import NeedleLane
-from volumed.http.node import Node
-from volumed.http.routes import is_page
-from volumed.http.store_handlers import handle_store
-from volumed.http.throttle import Throttle
-from volumed.http.tls_accept import TlsAdopter
+from volumed.http.handlers.lane import NeedleLane
+from volumed.http.handlers.store import handle_store
+from volumed.http.objects.background import unfinished
+from volumed.http.objects.node import Node
+from volumed.http.objects.throttle import Throttle
+from volumed.http.pages.app import create_app
+from volumed.http.pages.bridge import run_application
+from volumed.http.pages.routes import is_page
+from volumed.http.protocol.accept import Acceptor, Adopt
+from volumed.http.protocol.connection import Connection
+from volumed.http.protocol.exchange import Exchange
+from volumed.http.protocol.head import server_name
+from volumed.http.protocol.host import Handler
+from volumed.http.protocol.http2 import Http2Connection
+from volumed.http.protocol.tls_accept import TlsAdopter
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import FrontRow, NodeTable
 from volumed.security.followed import follow_files, refresh_interval_s
@@ -47,7 +47,7 @@ _CLIENT_GONE = 499
 
 
 class NodeHandler:
-    """Sends each request to the lane, the handlers or the framework; `volumed.http.connection.Handler`."""
+    """Sends each request to the lane, the handlers or the framework; `volumed.http.protocol.connection.Handler`."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -91,7 +91,7 @@ def _counted(exchange: Exchange, metrics: FrontMetrics) -> Iterator[None]:
 
 
 class FrontServer:
-    """Everything of one front process that lives on its loop. `volumed.http.connection.Host`."""
+    """Everything of one front process that lives on its loop. `volumed.http.protocol.connection.Host`."""
 
     handler: Handler
 
