@@ -77,26 +77,26 @@ class Cluster:
     def check(self, volume: Volume, *nodes: Node) -> None:
         """These nodes, and no others, have a copy, and each has every object."""
         self.await_holders(volume, *nodes)
-        for node in nodes:
-            assert volume.differences(node.server) == {}, node.server.name
+        found = {node.server.address: volume.differences(node.server) for node in nodes}
+        assert found == {node.server.address: {} for node in nodes}
 
     def check_wherever_it_is(self, volume: Volume) -> None:
         """Every copy that the master knows has every object."""
         found = self.holders(volume)
         self.check(volume, *(node for node in self.nodes if node.server.address in found))
 
-    def allocate(self, *nodes: Node, replication: str = "001", disk_type: str = "") -> Volume:
+    def allocate(self, *nodes: Node, replication: str = "001") -> Volume:
         """An empty volume, known to the master."""
         volume = Volume(next(self._ids))
-        fields = {"collection": volume.collection, "replication": replication, "disk_type": disk_type}
+        fields = {"collection": volume.collection, "replication": replication}
         for node in nodes:
             assert node.run(allocate(volume.id, **fields)) == {}
         self.await_holders(volume, *nodes)
         return volume
 
-    def fill(self, *nodes: Node, replication: str = "001", disk_type: str = "", overwritten: bool = True) -> Volume:
+    def fill(self, *nodes: Node, replication: str = "001", overwritten: bool = True) -> Volume:
         """A volume with objects of many sizes, written through all nodes, one of them deleted and maybe one changed."""
-        volume = self.allocate(*nodes, replication=replication, disk_type=disk_type)
+        volume = self.allocate(*nodes, replication=replication)
         for key, node in zip(range(1, OBJECTS + 1), itertools.cycle(nodes)):
             assert volume.put(node.server, key, os.urandom(7777 * (key - 1))) == 201
         if overwritten:

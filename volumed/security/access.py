@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from volumed.nodetable import NodeTable
 from volumed.security.guard import WhiteList
 from volumed.security.settings import SecuritySettings, load_security
-from volumed.security.tokens import TokenKey
+
+if TYPE_CHECKING:
+    from volumed.security.tokens import TokenKey
 
 __all__ = ["Access", "AccessView", "access_of"]
 
@@ -28,10 +30,19 @@ class Access(NamedTuple):
 def access_of(settings: SecuritySettings) -> Access:
     """The checks that the settings ask for."""
     return Access(
-        TokenKey(settings.read_key, settings.read_expires_s) if settings.read_key else None,
-        TokenKey(settings.write_key, settings.write_expires_s) if settings.write_key else None,
+        _key(settings.read_key, settings.read_expires_s),
+        _key(settings.write_key, settings.write_expires_s),
         WhiteList(settings.white_list) if settings.white_list else None,
     )
+
+
+def _key(text: str, expires_s: int) -> TokenKey | None:
+    if not text:
+        return None
+    # The library brings a large one along: only nodes that check tokens wait for it at start.
+    from volumed.security.tokens import TokenKey
+
+    return TokenKey(text, expires_s)
 
 
 class AccessView:

@@ -5,6 +5,8 @@ Every check costs one comparison with None when it is not configured.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from volumed.errors import ClientError, FormatError
 from volumed.formats.numbers import go_bytes, go_text
 from volumed.http.protocol.message import Headers, Request
@@ -12,7 +14,9 @@ from volumed.http.text.headertext import clean_value
 from volumed.http.text.paths import ParsedPath, parse_read_path
 from volumed.http.text.query import parse_query
 from volumed.security.access import Access
-from volumed.security.tokens import TokenKey
+
+if TYPE_CHECKING:
+    from volumed.security.tokens import TokenKey
 
 __all__ = ["WrongToken", "check_read", "check_write", "is_listed", "issued", "passed_on", "self_signed"]
 
