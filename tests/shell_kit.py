@@ -94,14 +94,15 @@ class Cluster:
         self.await_holders(volume, *nodes)
         return volume
 
-    def fill(self, *nodes: Node, replication: str = "001", overwritten: bool = True) -> Volume:
-        """A volume with objects of many sizes, written through all nodes, one of them deleted and maybe one changed."""
+    def fill(self, *nodes: Node, replication: str = "001", changed: bool = True) -> Volume:
+        """A volume with objects of many sizes, written through all nodes, and, if ``changed``, one overwritten and one
+        deleted."""
         volume = self.allocate(*nodes, replication=replication)
         for key, node in zip(range(1, OBJECTS + 1), itertools.cycle(nodes)):
             assert volume.put(node.server, key, os.urandom(7777 * (key - 1))) == 201
-        if overwritten:
+        if changed:
             assert volume.put(nodes[0].server, 2, os.urandom(100)) == 201
-        volume.delete(nodes[-1].server, 3)
+            volume.delete(nodes[-1].server, 3)
         self.check(volume, *nodes)
         return volume
 
