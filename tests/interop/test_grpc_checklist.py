@@ -12,7 +12,7 @@
 | Query | `unit/test_query` |
 | Tiering | `test_tiering` |
 | Fetch | `test_grpc_remote` |
-| Mixed cluster | `test_volume_shell`, `test_shell_needles`, `test_replicas`, `test_grpc_tls` |
+| Mixed cluster | `test_volume_shell`, `test_shell_volumes`, `test_shell_moves`, `test_shell_needles`, `test_replicas` |
 """
 
 from __future__ import annotations
