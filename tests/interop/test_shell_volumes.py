@@ -73,19 +73,24 @@ def test_marks(cluster: Cluster, pair: tuple[Node, Node]) -> None:
         cluster.check(volume, *pair)
 
 
-def test_vacuum(cluster: Cluster, pair: tuple[Node, Node]) -> None:
-    volume = cluster.fill(*pair)
-    for key in range(4, OBJECTS):
-        volume.delete(pair[0].server, key)
-    before = [int(node.run(status(volume.id))["volumeSize"]) for node in pair]
+def vacuum(cluster: Cluster, volume: Volume, *nodes: Node) -> None:
+    """The first one, in all copies."""
     revision = Call("VolumeSyncStatus", pb.VolumeSyncStatusRequest(volume_id=volume.id))
 
     def vacuumed() -> bool:
         # The master asks only about volumes of which it has heard that they are complete.
         cluster.shell(f"volume.vacuum -garbageThreshold=0.1 -volumeId={volume.id}")
-        return all(node.run(revision).get("compactRevision") == 1 for node in pair)
+        return all(node.run(revision).get("compactRevision") == 1 for node in nodes)
 
-    wait_until(vacuumed, timeout_s=LIMIT_S, what="a vacuum of both copies")
+    wait_until(vacuumed, timeout_s=LIMIT_S, what="a vacuum of all copies")
+
+
+def test_vacuum(cluster: Cluster, pair: tuple[Node, Node]) -> None:
+    volume = cluster.fill(*pair)
+    for key in range(4, OBJECTS):
+        volume.delete(pair[0].server, key)
+    before = [int(node.run(status(volume.id))["volumeSize"]) for node in pair]
+    vacuum(cluster, volume, *pair)
     after = [int(node.run(status(volume.id))["volumeSize"]) for node in pair]
     assert before[0] == before[1]
     assert after[0] == after[1] < before[0] / 2
@@ -119,6 +124,31 @@ def test_empty_volumes_are_deleted(cluster: Cluster, pair: tuple[Node, Node]) ->
 
     wait_until(deleted, timeout_s=LIMIT_S, what="the empty volume to be gone")
     cluster.check(full, *pair)
+
+
+def test_collections_are_deleted(cluster: Cluster, pair: tuple[Node, Node]) -> None:
+    stays, goes = cluster.fill(*pair), cluster.fill(*pair)
+    cluster.shell(f"collection.delete -collection {goes.collection} -apply")
+    wait_until(lambda: not cluster.holders(goes), timeout_s=LIMIT_S, what="the collection to be gone")
+    for node in pair:
+        assert not [name for folder in node.server.dirs for name in folder.glob(f"{goes.collection}_*")]
+    cluster.check(stays, *pair)
+
+
+def test_backups(cluster: Cluster, tmp_path: Path) -> None:
+    """``weed backup`` of a volume of ours, and again of what is new."""
+    node = cluster.nodes[1]
+    volume = cluster.fill(node, replication="000")
+    name = f"{volume.collection}_{volume.id}.dat"
+    backup = [str(WEED), "backup", f"-master={cluster.master.peer_address}", f"-dir={tmp_path}"]
+    backup += [f"-collection={volume.collection}", f"-volumeId={volume.id}"]
+    for is_first in (True, False):
+        if not is_first:
+            assert volume.put(node.server, 0x77, os.urandom(3_000_000)) == 201
+            volume.delete(node.server, 4)
+        subprocess.run(backup, env=cluster.master.environment(), timeout=LIMIT_S, check=True, capture_output=True)
+        assert (tmp_path / name).read_bytes() == (node.server.dirs[0] / name).read_bytes()
+    cluster.check(volume, node)
 
 
 def damage(volume: Volume, node: Node) -> None:
