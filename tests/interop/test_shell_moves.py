@@ -91,7 +91,9 @@ def test_a_node_is_filled_emptied_and_leaves(tmp_path: Path) -> None:
         for volume in volumes:
             cluster.check(volume, stays)
         cluster.shell(f"volumeServer.leave -node {second.peer_address} -apply")
-        wait_until(lambda: master.node_addresses() == [first.address], timeout_s=LIMIT_S, what="the node to be forgotten")
+        wait_until(
+            lambda: master.node_addresses() == [first.address], timeout_s=LIMIT_S, what="the node to be forgotten"
+        )
         assert get(second.address, "/status").status == 200
         for volume in volumes:
             cluster.check(volume, stays)
