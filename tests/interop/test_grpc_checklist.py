@@ -3,15 +3,15 @@
 | Line | Tests |
 |---|---|
 | Heartbeat | `test_membership`, `test_heartbeat_digest`, `unit/test_heartbeat`, `probe/test_supervisor` |
-| Copy, concurrent move | `test_grpc_copy` |
-| CopyFile, ReceiveFile | `test_grpc_files` |
+| Copy, concurrent move | `test_grpc_copy`, `unit/test_worker_copies` |
+| CopyFile, ReceiveFile | `test_grpc_files`, `test_grpc_receive` |
 | Needle blobs | `test_grpc_needles` |
-| Tail | `test_grpc_tail` |
+| Tail | `test_grpc_tail`, `probe/test_tail_streams` |
 | Vacuum | `test_vacuum`, `probe/test_vacuum_kills` |
-| Scrub | `test_grpc_scrub` |
-| Query | `unit/test_query` |
-| Tiering | `test_tiering` |
-| Fetch | `test_grpc_remote` |
+| Scrub | `test_grpc_scrub`, `unit/test_storage_scrub` |
+| Query | `test_grpc_remote`, `unit/test_query` |
+| Tiering | `test_tiering`, `test_grpc_remote` |
+| Fetch | `test_grpc_remote`, `unit/test_security_endpoints` |
 | Mixed cluster | `test_volume_shell`, `test_shell_volumes`, `test_shell_moves`, `test_shell_needles`, `test_replicas` |
 """
 
