@@ -28,7 +28,7 @@ __all__ = [
 
 HOST = "127.0.0.1"
 POLL_S = 0.02
-KILL_WAIT_S = 10.0
+KILL_WAIT_S = 30.0
 LOG_TAIL_BYTES = 8 << 10
 
 # Below the range from which the kernel picks source ports of outgoing connections (32768 and up): a port that is

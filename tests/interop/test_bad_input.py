@@ -21,7 +21,7 @@ from volumed.wire import volume_server_pb2, volume_server_pb2_grpc
 
 pytestmark = pytest.mark.interop
 
-ANSWER_TIMEOUT_S = 15.0
+ANSWER_TIMEOUT_S = 30.0
 LIMIT = 1 << 20
 """``-fileSizeLimitMB=1``"""
 FID = "1,0311111111"

@@ -89,15 +89,15 @@ class Tree(Server):
 
 def test_the_children_of_a_server_are_found_and_do_not_survive_it(tmp_path: Path) -> None:
     with Tree(tmp_path) as tree:
-        wait_until(lambda: len(tree.pids()) == 2, timeout_s=5, what="shell and its child")
+        wait_until(lambda: len(tree.pids()) == 2, timeout_s=30, what="shell and its child")
         session = tree.pid
         os.kill(session, signal.SIGKILL)
-    wait_until(lambda: not session_pids(session), timeout_s=5, what="no survivor")
+    wait_until(lambda: not session_pids(session), timeout_s=30, what="no survivor")
 
 
 def test_a_child_that_outlives_a_stopped_server_is_an_error(tmp_path: Path) -> None:
     with Tree(tmp_path) as tree:
-        wait_until(lambda: len(tree.pids()) == 2, timeout_s=5, what="shell and its child")
+        wait_until(lambda: len(tree.pids()) == 2, timeout_s=30, what="shell and its child")
         tree.signal(signal.SIGTERM)
         with pytest.raises(ServerError, match="ended with -15, not 0"):
             tree.wait_exit(expected=0)

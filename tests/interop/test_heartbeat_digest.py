@@ -92,7 +92,7 @@ def test_no_resend_while_volumes_change(
     with ThreadPoolExecutor(2) as pool:
         writers = [pool.submit(write_and_delete, master, stop) for _ in range(2)]
         try:
-            wait_until(lambda: bool(get_json(node.address, "/status")["Volumes"]), timeout_s=10, what="a volume")
+            wait_until(lambda: bool(get_json(node.address, "/status")["Volumes"]), timeout_s=30, what="a volume")
             flips = flip_marks(master, node, time.monotonic() + RUN_S)
         finally:
             stop.set()
@@ -144,7 +144,7 @@ def test_a_new_volume_is_announced_at_once(
             delta = proxy.wait_for(lambda message, wanted=volume_id: wanted in [v.id for v in message.new_volumes], 5)
             delays_s.append(delta.at_s - answered_at_s)
             lookup = f"/dir/lookup?volumeId={volume_id}"
-            wait_until(lambda path=lookup: bool(get_json(proxy.master.address, path)), timeout_s=5, what=lookup)
+            wait_until(lambda path=lookup: bool(get_json(proxy.master.address, path)), timeout_s=30, what=lookup)
     with capsys.disabled():
         shown = ", ".join(f"{delay * 1000:.1f}" for delay in delays_s)
         print(f"\nfrom the answer of AllocateVolume to the delta at the master, ms: {shown}")  # noqa: T201
@@ -157,5 +157,5 @@ def test_a_stopped_node_is_forgotten_at_once(master: Master, proxy: MasterProxy,
     node.signal(signal.SIGTERM)
     leave = proxy.wait_for(lambda message: message.has_no_volumes and message.ip and not message.volumes, 5)
     assert leave.message.port == node.port
-    wait_until(lambda: node.address not in master.node_addresses(), timeout_s=5, what="the node to be forgotten")
+    wait_until(lambda: node.address not in master.node_addresses(), timeout_s=30, what="the node to be forgotten")
     node.wait_exit(expected=0)

@@ -64,11 +64,11 @@ def test_life_of_volumes_in_the_masters_view(master, member):
 
     marked, deleted, remounted, _ = volumes
     shell(master, member, f"volume.delete -node NODE -volumeId {deleted}")
-    wait_until(lambda: deleted not in seen(master, member), timeout_s=1.0, what="the deletion seen")
+    wait_until(lambda: deleted not in seen(master, member), timeout_s=4.5, what="the deletion seen")
     shell(master, member, f"volume.unmount -node NODE -volumeId {remounted}")
-    wait_until(lambda: remounted not in seen(master, member), timeout_s=1.0, what="the unmount seen")
+    wait_until(lambda: remounted not in seen(master, member), timeout_s=4.5, what="the unmount seen")
     shell(master, member, f"volume.mount -node NODE -volumeId {remounted}")
-    wait_until(lambda: remounted in seen(master, member), timeout_s=1.0, what="the mount seen")
+    wait_until(lambda: remounted in seen(master, member), timeout_s=4.5, what="the mount seen")
     shell(master, member, f"volume.mark -node NODE -volumeId {marked} -readonly")
     wait_until(lambda: seen(master, member)[marked]["ReadOnly"], timeout_s=PULSES_S, what="read-only seen")
     time.sleep(PULSES_S)
@@ -116,14 +116,14 @@ def test_a_master_that_restarts_gets_everything_again(tmp_path):
 
 def test_automatic_limits_follow_the_masters_volume_size(tmp_path, master):
     with Member(tmp_path / "n", master=master, volumes_max=0) as node:
-        wait_until(lambda: node.status()["disks"][0]["volumes_max"] > 0, timeout_s=3.0, what="a limit")
+        wait_until(lambda: node.status()["disks"][0]["volumes_max"] > 0, timeout_s=4.5, what="a limit")
         disk = node.status()["disks"][0]
         expected = disk["free_bytes"] // (master.volume_size_limit_mb << 20)
         assert disk["volumes_max"] == pytest.approx(expected, rel=0.01)
         node_limit = f'"Max":{disk["volumes_max"]}'
         wait_until(
             lambda: node_limit in get(master.address, "/dir/status").body.decode(),
-            timeout_s=3.0,
+            timeout_s=4.5,
             what="the limit at the master, without waiting for a pulse",
         )
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.interop
 
 RECORDING = Path(__file__).parents[1] / "corpus" / "wire" / "reference-4.48.binpb"
 WEED = Path(sys.executable).parent / "weed"
-CALL_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 30.0
 
 VOLUME_SERVER = "volume_server_pb.VolumeServer"
 MASTER = "master_pb.Seaweed"

@@ -15,7 +15,7 @@ from tests.web import assign, get, upload
 
 pytestmark = pytest.mark.probe
 
-RESTART_LIMIT_S = 10.0
+RESTART_LIMIT_S = 30.0
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def store(node: Volumed, count: int) -> dict[str, bytes]:
 
 
 def holds(node: Volumed, stored: dict[str, bytes]) -> bool:
-    answers = {fid: get(node.address, f"/{fid}", timeout_s=2.0) for fid in stored}
+    answers = {fid: get(node.address, f"/{fid}", timeout_s=20) for fid in stored}
     return all(answers[fid].status == 200 and answers[fid].body == data for fid, data in stored.items())
 
 

@@ -19,7 +19,7 @@ from tests.web import get
 
 pytestmark = pytest.mark.probe
 
-START_LIMIT_S = 15.0
+START_LIMIT_S = 30.0
 """Generous: the machine may be busy. What it took is printed."""
 
 
@@ -110,7 +110,7 @@ def test_kill_of_the_supervisor_leaves_no_process(node: Volumed) -> None:
     with node:
         session = node.pid
         os.kill(session, signal.SIGKILL)
-        wait_until(lambda: session_pids(session) == [], timeout_s=5, what="no process of the killed node")
+        wait_until(lambda: session_pids(session) == [], timeout_s=30, what="no process of the killed node")
         node.wait_exit(expected=-signal.SIGKILL)
         assert_ports_free(node)
         node.start()

@@ -96,7 +96,7 @@ def test_a_disk_that_cannot_be_opened_does_not_stop_the_node(tmp_path):
         assert node.status()["disks"][1]["error"] == f"cannot open {broken}"
         assert "is failed" in node.log_tail()
         (broken / "broken").unlink()
-        node.await_states("ok", "ok", timeout_s=8.0)
+        node.await_states("ok", "ok", timeout_s=30)
         assert node.status()["disks"][1]["error"] == ""
 
 
@@ -224,7 +224,7 @@ def test_new_volumes_reach_the_master_at_once(member, master):
 def test_a_hung_disk_leaves_the_cluster_alone_and_comes_back(member, master):
     member.allocate(0, 200)
     member.allocate(1, 201)
-    wait_until(lambda: located(master, 200) and located(master, 201), timeout_s=2.0, what="both volumes")
+    wait_until(lambda: located(master, 200) and located(master, 201), timeout_s=4.5, what="both volumes")
     worker = member.worker(0)
     os.kill(worker, signal.SIGSTOP)
     wait_until(lambda: not located(master, 200), timeout_s=STUCK_LIMIT_S, what="volume 200 withdrawn")
@@ -232,7 +232,7 @@ def test_a_hung_disk_leaves_the_cluster_alone_and_comes_back(member, master):
     assert located(master, 201)
     assert get(member.address, "/healthz").status == 200
     os.kill(worker, signal.SIGCONT)
-    wait_until(lambda: located(master, 200), timeout_s=2.0, what="volume 200 announced again")
+    wait_until(lambda: located(master, 200), timeout_s=4.5, what="volume 200 announced again")
     assert member.worker(0) == worker
 
 
@@ -247,7 +247,7 @@ def test_a_node_with_a_hung_disk_still_stops(node):
 @pytest.mark.interop
 def test_the_master_forgets_a_node_that_leaves_or_stops(member, master):
     member.call("supervisor", "LeaveCluster")
-    wait_until(lambda: member.address not in master.node_addresses(), timeout_s=2.0, what="gone from the master")
+    wait_until(lambda: member.address not in master.node_addresses(), timeout_s=4.5, what="gone from the master")
     assert get(member.address, "/healthz").status == 503
     assert member.states() == ["ok", "ok"], "it still answers"
     member.stop()
@@ -259,7 +259,7 @@ def test_the_master_forgets_a_node_that_leaves_or_stops(member, master):
 @pytest.mark.interop
 def test_a_restarted_worker_never_leaves_the_masters_view(member, master):
     member.allocate(0, 300)
-    wait_until(lambda: located(master, 300), timeout_s=2.0, what="volume 300")
+    wait_until(lambda: located(master, 300), timeout_s=4.5, what="volume 300")
     os.kill(member.worker(0), signal.SIGKILL)
     member.await_states("ok", "ok")
     assert member.address in master.node_addresses()
