@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from tests.cluster import VolumeServer
+from tests.cluster import Master, Volumed, VolumeServer, WeedVolume
 from tests.web import request
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire import volume_server_pb2_grpc
@@ -20,10 +22,12 @@ __all__ = [
     "Call",
     "Node",
     "Put",
+    "Servers",
     "allocate",
     "batch_delete",
     "mount",
     "readonly",
+    "started_servers",
     "status",
     "writable",
 ]
@@ -119,3 +123,28 @@ class Node:
             return value
         text = value.replace(self.server.address, "SELF").replace(str(self.server.home), "HOME")
         return re.sub(r"\b\d{19}\b", "TIME", text)
+
+
+class Servers(NamedTuple):
+    """A cluster of the reference and two of ours."""
+
+    master: Master
+    weed: Node
+    first: Node
+    second: Node
+
+
+@contextlib.contextmanager
+def started_servers(home: Path) -> Iterator[Servers]:
+    """They trust each other's addresses, which are all of this host."""
+    trust = ["-volume.allowUntrustedRemoteEndpoints"]
+    with (
+        Master(home / "m") as master,
+        WeedVolume(home / "w", master=master, flags=trust) as weed,
+        Volumed(home / "a", master=master, flags=trust) as first,
+        Volumed(home / "b", master=master, flags=trust) as second,
+        Node(weed) as one,
+        Node(first) as two,
+        Node(second) as three,
+    ):
+        yield Servers(master, one, two, three)

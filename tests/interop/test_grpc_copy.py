@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 
-from tests.cluster import Master, Volumed, WeedVolume
-from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, mount, readonly, status
+from tests.cluster import Volumed
+from tests.grpc_kit import Call, Node, Put, Servers, allocate, batch_delete, mount, readonly, started_servers, status
 from tests.processes import wait_until
 from tests.source_proxy import SourceProxy
 from tests.web import get
@@ -28,26 +28,10 @@ BINARY = {"Content-Type": "application/x-thing"}
 TITLES = {"worker": "volumed: disk 0", "grpc front": "volumed: grpc front"}
 
 
-class Servers(NamedTuple):
-    master: Master
-    weed: Node
-    first: Node
-    second: Node
-
-
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    home = tmp_path_factory.mktemp("copy")
-    with (
-        Master(home / "m") as master,
-        WeedVolume(home / "w", master=master, flags=TRUST) as weed,
-        Volumed(home / "a", master=master, flags=TRUST) as first,
-        Volumed(home / "b", master=master, flags=TRUST) as second,
-        Node(weed) as one,
-        Node(first) as two,
-        Node(second) as three,
-    ):
-        yield Servers(master, one, two, three)
+    with started_servers(tmp_path_factory.mktemp("copy")) as started:
+        yield started
 
 
 def copy(source: Node, target: Node, volume_id: int, **fields: object) -> list[pb.VolumeCopyResponse]:

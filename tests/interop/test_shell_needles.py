@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tests.cluster import Filer, Master, Volumed, WeedVolume, weed_shell
-from tests.grpc_kit import Node, Put, allocate, batch_delete, status
+from tests.cluster import Filer, weed_shell
+from tests.grpc_kit import Node, Put, Servers, allocate, batch_delete, started_servers, status
 from tests.processes import wait_until
 from tests.web import assign, get, request, upload
 
@@ -21,26 +20,10 @@ KEYS = range(1, 12)
 LIMIT_S = 30
 
 
-class Servers(NamedTuple):
-    master: Master
-    weed: Node
-    first: Node
-    second: Node
-
-
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    home = tmp_path_factory.mktemp("shell")
-    with (
-        Master(home / "m") as master,
-        WeedVolume(home / "w", master=master, flags=TRUST) as weed,
-        Volumed(home / "a", master=master, flags=TRUST) as first,
-        Volumed(home / "b", master=master, flags=TRUST) as second,
-        Node(weed) as one,
-        Node(first) as two,
-        Node(second) as three,
-    ):
-        yield Servers(master, one, two, three)
+    with started_servers(tmp_path_factory.mktemp("shell")) as started:
+        yield started
 
 
 def shell(servers: Servers, *commands: str, filer: Filer | None = None) -> str:

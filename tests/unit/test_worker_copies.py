@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests.hand_shell import HandShell
 from tests.storage_kit import BreakableFiles, Rig
 from volumed.bus.calls import AllocateVolume
 from volumed.bus.copy_calls import (
@@ -35,35 +36,12 @@ VOLUME = 7
 DAT = SuperBlock(3).encode()
 
 
-class FakeShell:
-    """Runs work at once, or, with ``waiting`` set, when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] | None = None
-
-    def in_background(
-        self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], _kind: object
-    ) -> None:
-        def job() -> None:
-            try:
-                outcome = work()
-            except Exception as error:
-                failed(error)
-            else:
-                done(outcome)
-
-        if self.waiting is None:
-            job()
-        else:
-            self.waiting.append(job)
-
-
 class Front:
     """A front, the copies of one disk, and what was told about volumes."""
 
     def __init__(self, rig: Rig, directory: Path) -> None:
         self.rig = rig
-        self.shell = FakeShell()
+        self.shell = HandShell()
         self.area = StagingArea(str(directory), 4096)
         self.here = True
         self.told: list[tuple[list[int], list[int]]] = []

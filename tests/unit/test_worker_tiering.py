@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.fake_s3 import FakeS3
+from tests.hand_shell import HandShell
 from tests.storage_kit import DELETED, ERROR, STORED, BreakableFiles, Rig, delete, outcomes, put
 from volumed.bus.calls import DeleteVolume
 from volumed.bus.events import BackendSettings, StorageBackends, VolumeStatistics
@@ -24,34 +25,6 @@ from workers.mounting import Mounting
 from workers.tiering import Tiering
 
 
-class FakeShell:
-    """Runs work at once, or, with ``waiting`` set, when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] | None = None
-
-    def in_background(
-        self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], _kind: object
-    ) -> None:
-        def job() -> None:
-            try:
-                outcome = work()
-            except Exception as error:
-                failed(error)
-            else:
-                done(outcome)
-
-        if self.waiting is None:
-            job()
-        else:
-            self.waiting.append(job)
-
-    def go_on(self) -> None:
-        waiting, self.waiting = self.waiting or [], None
-        for job in waiting:
-            job()
-
-
 class Worker:
     """The tiering of one disk, its volumes, and an object store."""
 
@@ -62,7 +35,7 @@ class Worker:
         self.start()
 
     def start(self) -> None:
-        self.shell = FakeShell()
+        self.shell = HandShell()
         self.mounted: list[VolumeStatistics] = []
         self.tiering = Tiering(
             self.rig.disk,
