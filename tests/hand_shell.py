@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["HandShell"]
+import msgspec
+
+from volumed.bus.frames import STATUS_OK, decode_error, parse_call_reply
+from volumed.bus.router import Reply
+from volumed.errors import VolumedError
+
+__all__ = ["HandShell", "start_call"]
 
 
 class HandShell:
@@ -35,3 +41,21 @@ class HandShell:
         waiting, self.waiting = self.waiting or [], None
         for job in waiting:
             job()
+
+
+def start_call(handlers: Mapping[type, Callable[[Any, Reply], None]], request: Any) -> list[Any]:
+    """Make a call as a front does; its answer, a result or an error, will be in the list."""
+    answers: list[Any] = []
+
+    def send(_identity: bytes, frame: bytes) -> None:
+        _, status, payload = parse_call_reply(memoryview(frame))
+        answers.append(
+            msgspec.msgpack.decode(payload, type=type(request).Result) if status == STATUS_OK else decode_error(payload)
+        )
+
+    reply = Reply(send, b"front", 1)
+    try:
+        handlers[type(request)](request, reply)
+    except VolumedError as error:
+        reply.error(error)
+    return answers

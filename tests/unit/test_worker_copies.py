@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from tests.hand_shell import HandShell
+from tests.hand_shell import HandShell, start_call
 from tests.storage_kit import BreakableFiles, Rig
 from volumed.bus.calls import AllocateVolume
 from volumed.bus.copy_calls import (
@@ -25,8 +24,6 @@ from volumed.bus.copy_calls import (
     WriteCopy,
 )
 from volumed.bus.events import VolumeStatistics
-from volumed.bus.frames import STATUS_OK, decode_error, parse_call_reply
-from volumed.bus.router import Reply
 from volumed.bus.staging import StagingArea
 from volumed.errors import NodeError, VolumeBusy, VolumedError, VolumeExists, VolumeLoadError, VolumeNotFound
 from volumed.formats.superblock import SuperBlock
@@ -59,22 +56,7 @@ class Front:
 
     def start(self, request: Any) -> list[Any]:
         """Make a call; its answer will be in the list."""
-        answers: list[Any] = []
-
-        def send(_identity: bytes, frame: bytes) -> None:
-            _, status, payload = parse_call_reply(memoryview(frame))
-            answers.append(
-                msgspec.msgpack.decode(payload, type=type(request).Result)
-                if status == STATUS_OK
-                else decode_error(payload)
-            )
-
-        reply = Reply(send, b"front", 1)
-        try:
-            self.copies.handlers[type(request)](request, reply)
-        except VolumedError as error:
-            reply.error(error)
-        return answers
+        return start_call(self.copies.handlers, request)
 
     def call(self, request: Any) -> Any:
         """The answer to a call; raises if it is an error."""

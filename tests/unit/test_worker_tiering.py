@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tests.fake_s3 import FakeS3
-from tests.hand_shell import HandShell
+from tests.hand_shell import HandShell, start_call
 from tests.storage_kit import DELETED, ERROR, STORED, BreakableFiles, Rig, delete, outcomes, put
 from volumed.bus.calls import DeleteVolume
 from volumed.bus.events import BackendSettings, StorageBackends, VolumeStatistics
-from volumed.bus.frames import STATUS_OK, decode_error, parse_call_reply
-from volumed.bus.router import Reply
 from volumed.bus.tier_calls import FetchTier, ReadDistant, TierMoveView, UploadTier, WatchTier
 from volumed.errors import NeedleDeleted, StaleGeneration, VolumeBusy, VolumedError
 from volumed.storage.map_records import VolumeFlag
@@ -57,22 +54,7 @@ class Worker:
 
     def call(self, request: Any) -> Any:
         """The answer to a call; raises if it is an error."""
-        answers: list[Any] = []
-
-        def send(_identity: bytes, frame: bytes) -> None:
-            _, status, payload = parse_call_reply(memoryview(frame))
-            answers.append(
-                msgspec.msgpack.decode(payload, type=type(request).Result)
-                if status == STATUS_OK
-                else decode_error(payload)
-            )
-
-        reply = Reply(send, b"front", 1)
-        try:
-            self.tiering.handlers[type(request)](request, reply)
-        except VolumedError as error:
-            reply.error(error)
-        (answer,) = answers
+        (answer,) = start_call(self.tiering.handlers, request)
         if isinstance(answer, VolumedError):
             raise answer
         return answer
