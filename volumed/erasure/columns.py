@@ -15,8 +15,11 @@ from typing import NamedTuple
 from volumed.erasure.errors import EcInterrupted
 from volumed.erasure.joined_crc import joined_crc
 from volumed.erasure.sidecar import CHECKSUM_BLOCK, ShardSums
+from volumed.storage.fileio import File, FileIO
 
-__all__ = ["COLUMN_BYTES", "THREADS", "Column", "ColumnSums", "Progress", "column_buffers", "for_all_columns"]
+__all__ = [
+    "COLUMN_BYTES", "THREADS", "Column", "ColumnSums", "Progress", "column_buffers", "for_all_columns", "write_columns",
+]  # fmt: skip
 
 COLUMN_BYTES = 256 << 10
 """Divides every block size, so that a column of a data shard is one piece of the `.dat`, and all of a checksum's
@@ -160,3 +163,24 @@ class ColumnSums:
                 total = joined_crc(total, self._columns[at // COLUMN_BYTES], min(COLUMN_BYTES, self._length - at))
             blocks.append(total)
         return ShardSums(self._length, tuple(blocks))
+
+
+def write_columns(
+    files: FileIO,
+    paths: list[str],
+    length: int,
+    fill: Callable[[list[File], list[ColumnSums], Iterator[Column]], None],
+    progress: Progress,
+    threads: int,
+) -> list[ShardSums]:
+    """Have ``fill`` write shards of ``length`` bytes to new files, flush them, and return their checksums. Raises
+    `OSError`, `EcInterrupted`; files are then left as they are."""
+    outputs = [files.open(path, create=True) for path in paths]
+    for output in outputs:
+        files.truncate(output, 0)
+    sums = [ColumnSums(length) for _ in outputs]
+    for_all_columns(length, lambda columns: fill(outputs, sums, columns), progress, threads=threads)
+    with ThreadPoolExecutor(len(outputs)) as pool:
+        list(pool.map(files.sync, outputs))
+    progress.require_running()
+    return [item.result() for item in sums]

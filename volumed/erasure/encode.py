@@ -9,11 +9,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from volumed.erasure.code import Ratio, erasure_code
-from volumed.erasure.columns import THREADS, Column, ColumnSums, Progress, column_buffers, for_all_columns
+from volumed.erasure.columns import (
+    THREADS,
+    Column,
+    ColumnSums,
+    Progress,
+    column_buffers,
+    write_columns,
+)
 from volumed.erasure.geometry import Geometry
 from volumed.erasure.index import seal_index
 from volumed.erasure.layout import Layout
@@ -89,19 +95,11 @@ def encode_shards(
 ) -> list[ShardSums]:
     """Write one file per shard, flush them, and return their checksums. Raises `OSError`, `EcInterrupted`; files are
     then left as they are."""
-    shards = [files.open(path, create=True) for path in paths]
-    for shard in shards:
-        files.truncate(shard, 0)
-    sums = [ColumnSums(layout.shard_length) for _ in shards]
 
-    def work(columns: Iterator[Column]) -> None:
+    def fill(shards: list[File], sums: list[ColumnSums], columns: Iterator[Column]) -> None:
         _encode_columns(files, dat, layout, shards, sums, columns)
 
-    for_all_columns(layout.shard_length, work, progress, threads=threads)
-    with ThreadPoolExecutor(len(shards)) as pool:
-        list(pool.map(files.sync, shards))
-    progress.require_running()
-    return [item.result() for item in sums]
+    return write_columns(files, paths, layout.shard_length, fill, progress, threads)
 
 
 def _encode_columns(

@@ -7,11 +7,18 @@ its name when all new ones are complete, flushed and, where checksums are record
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from volumed.erasure.code import Ratio, Recovery, erasure_code
-from volumed.erasure.columns import THREADS, Column, ColumnSums, Progress, column_buffers, for_all_columns
+from volumed.erasure.columns import (
+    THREADS,
+    Column,
+    ColumnSums,
+    Progress,
+    column_buffers,
+    for_all_columns,
+    write_columns,
+)
 from volumed.erasure.errors import RebuildRefused, TooFewShards
 from volumed.erasure.names import REBUILDING
 from volumed.erasure.scrub import check_shards
@@ -110,20 +117,12 @@ def compute_shards(
 ) -> list[ShardSums]:
     """Write and flush the wanted shards to ``paths``, in their order; returns their checksums. Raises `OSError`,
     `EcInterrupted`; files are then left as they are."""
-    outputs = [files.open(path, create=True) for path in paths]
-    for output in outputs:
-        files.truncate(output, 0)
-    sums = [ColumnSums(plan.length) for _ in outputs]
     recovery = erasure_code(ratio).recovery(plan.sources, plan.wanted)
 
-    def work(columns: Iterator[Column]) -> None:
+    def fill(outputs: list[File], sums: list[ColumnSums], columns: Iterator[Column]) -> None:
         _compute_columns(files, recovery, shards, outputs, sums, columns)
 
-    for_all_columns(plan.length, work, progress, threads=threads)
-    with ThreadPoolExecutor(len(outputs)) as pool:
-        list(pool.map(files.sync, outputs))
-    progress.require_running()
-    return [item.result() for item in sums]
+    return write_columns(files, paths, plan.length, fill, progress, threads)
 
 
 def sum_shards(
