@@ -43,7 +43,6 @@ __all__ = [
     "form_content_head",
     "is_form_body",
     "is_form_upload",
-    "md5_text",
     "parse_upload",
     "parse_upload_form",
     "raw_content_head",
@@ -225,7 +224,7 @@ def parse_upload(
     if original_size is None:
         original_size = len(data)
         if rules.expected_md5:
-            check_md5(rules.expected_md5, md5_text(data), original_size)
+            check_md5(rules.expected_md5, _md5_text(data), original_size)
     compressed = gzip_if_smaller(data) if rules.compresses(data) else None
     return rules.upload(
         data if compressed is None else compressed,
@@ -296,7 +295,7 @@ def _decide_mime(content: ContentHead) -> str:
     return content.mime
 
 
-def md5_text(data: Buffer) -> str:
+def _md5_text(data: Buffer) -> str:
     """MD5 in base64, as `Content-MD5` has it."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
