@@ -336,7 +336,9 @@ class Supervisor:
             self._reload()
         elif not self._stopping:
             _log.info("%s: stopping", number.name)
-            self._stop(0, self._config.pre_stop_s if self._ready else 0.0)
+            # Fronts may have answered clients before this loop has noticed that they are ready.
+            serves = self._ready or any(self._table.live_fronts())
+            self._stop(0, self._config.pre_stop_s if serves else 0.0)
 
     def _reload(self) -> None:
         if self._stopping:
