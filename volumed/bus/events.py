@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from volumed.formats.report import VolumeReport
+from volumed.formats.report import EcVolumeReport, VolumeReport
 
 __all__ = [
     "BackendSettings",
@@ -19,6 +19,7 @@ __all__ = [
     "NodeOptions",
     "Ping",
     "Pong",
+    "ShardsChanged",
     "StorageBackends",
     "SupervisorEvent",
     "VolumeStatistics",
@@ -82,6 +83,8 @@ class DiskReport(Event, frozen=True):
     max_file_key: int
     reserved_bytes: int = 0
     """Free, but not for us."""
+    ec_volumes: list[EcVolumeReport] = []
+    """All that are mounted, in every report."""
 
 
 class VolumesChanged(Event, frozen=True):
@@ -91,6 +94,16 @@ class VolumesChanged(Event, frozen=True):
     epoch: int
     mounted: list[VolumeStatistics]
     gone: list[VolumeStatistics]
+
+
+class ShardsChanged(Event, frozen=True):
+    """Shards mounted or gone, sent at once (before the call that caused it is answered): becomes a delta heartbeat.
+    Each report has only the shards that it is about; those that are gone have no length."""
+
+    disk_id: int
+    epoch: int
+    mounted: list[EcVolumeReport]
+    gone: list[EcVolumeReport]
 
 
 class Pong(Event, frozen=True):

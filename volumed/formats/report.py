@@ -10,7 +10,7 @@ from struct import Struct
 import msgspec
 from xxhash import xxh64_intdigest
 
-__all__ = ["VolumeReport", "volume_hash", "volumes_digest"]
+__all__ = ["EcVolumeReport", "VolumeReport", "volume_hash", "volumes_digest"]
 
 _NUMBERS = Struct("<IQQQQIIIIIB")
 _SECONDS = Struct("<q")
@@ -41,6 +41,25 @@ class VolumeReport(msgspec.Struct, frozen=True):
     disk_type: str = ""
     disk_id: int = 0
     read_only_can_delete: bool = False
+
+
+class EcVolumeReport(msgspec.Struct, frozen=True):
+    """The mounted shards of an erasure coded volume on one disk (docs/spec/erasure-coding.md 4.9)."""
+
+    id: int
+    collection: str
+    shards: dict[int, int]
+    """Lengths in bytes by id."""
+    disk_id: int
+    disk_type: str = ""
+    expire_at_sec: int = 0
+    file_count: int = 0
+    """Rows of the index."""
+    delete_count: int = 0
+    """Deletions in the journal."""
+    encode_ts_ns: int = 0
+    data_shards: int = 0
+    parity_shards: int = 0
 
 
 def volume_hash(report: VolumeReport) -> int:

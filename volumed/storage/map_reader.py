@@ -28,7 +28,9 @@ class MapReader:
             readahead=False,
         )
         try:
-            self._needles, self._volumes, self._progress = (self._env.open_db(name, create=False) for name in DATABASES)
+            self._needles, self._volumes, self._progress, self._shards = (
+                self._env.open_db(name, create=False) for name in DATABASES
+            )
         except lmdb.Error:
             self._env.close()
             raise
@@ -57,6 +59,20 @@ class MapReader:
         progress = txn.get(VOLUME_KEY.pack(volume_id), None, self._progress)
         txn.abort()
         return record, progress
+
+    def shards(self, volume_id: int) -> bytes | None:
+        """The raw record of an erasure coded volume, None when none of its shards is mounted on this disk."""
+        txn = self._env.begin(self._shards)
+        record = txn.get(VOLUME_KEY.pack(volume_id))
+        txn.abort()
+        return record
+
+    def is_deleted(self, map_id: int, key: int) -> bool:
+        """Whether the journal of an erasure coded volume, whose record names ``map_id``, deletes a needle."""
+        txn = self._env.begin(self._needles)
+        entry = txn.get(ENTRY_KEY.pack(map_id, key))
+        txn.abort()
+        return entry is not None
 
     def close(self) -> None:
         """Release the reader slot and the mapping."""

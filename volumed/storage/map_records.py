@@ -23,7 +23,7 @@ __all__ = [
     "VolumeRecord",
 ]
 
-MAP_FORMAT = 2
+MAP_FORMAT = 3
 
 ENTRY_KEY = Struct(">IQ")
 """Key of a needle entry: map id of the volume, needle id."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import msgspec
 
+from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.map_records import ENTRY, ENTRY_KEY, MAP_FORMAT, VOLUME_KEY, VolumeProgress, VolumeRecord
 
@@ -35,7 +36,7 @@ MAP_SIZE_BYTES = 64 << 30
 """Address space only; the file grows as it is used."""
 
 READERS_MAX = 510
-DATABASES = (b"needles", b"volumes", b"progress")
+DATABASES = (b"needles", b"volumes", b"progress", b"shards")
 
 _STAMP = "stamp.json"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -80,7 +81,7 @@ class NeedleMap:
 
     def begin(self) -> MapTransaction:
         """Start the one write transaction."""
-        return MapTransaction(self._env.begin(write=True), self._needles, self._volumes, self._progress)
+        return MapTransaction(self._env.begin(write=True), self._needles, self._volumes, self._progress, self._shards)
 
     def lookup(self, map_id: int, key: int) -> tuple[int, int] | None:
         """(offset, S) of a needle as committed; None when unknown. Any thread."""
@@ -146,7 +147,7 @@ class NeedleMap:
             readahead=False,
         )
         try:
-            self._needles, self._volumes, self._progress = map(self._env.open_db, DATABASES)
+            self._needles, self._volumes, self._progress, self._shards = map(self._env.open_db, DATABASES)
             self._env.reader_check()
         except MapError:
             self._env.close()
@@ -173,7 +174,7 @@ class MapTransaction:
     """All changes of one batch. Nothing is visible to others before `commit`; use as a context manager to commit
     at the end of the block and abort on an exception."""
 
-    __slots__ = ("_needles", "_progress", "_txn", "_volumes")
+    __slots__ = ("_needles", "_progress", "_shards", "_txn", "_volumes")
 
     def __init__(
         self,
@@ -181,11 +182,13 @@ class MapTransaction:
         needles: lmdb._Database,
         volumes: lmdb._Database,
         progress: lmdb._Database,
+        shards: lmdb._Database,
     ) -> None:
         self._txn = txn
         self._needles = needles
         self._volumes = volumes
         self._progress = progress
+        self._shards = shards
 
     def __enter__(self) -> MapTransaction:
         return self
@@ -232,6 +235,15 @@ class MapTransaction:
     def remove_all_records(self) -> None:
         """Unmount everything (start of a worker)."""
         self._txn.drop(self._volumes, delete=False)
+        self._txn.drop(self._shards, delete=False)
+
+    def put_shards(self, volume_id: int, record: EcRecord) -> None:
+        """Mount shards of an erasure coded volume for readers, or change what they see of it."""
+        self._txn.put(VOLUME_KEY.pack(volume_id), record.encode(), db=self._shards)
+
+    def remove_shards(self, volume_id: int) -> None:
+        """Unmount an erasure coded volume for readers; entries of deleted needles stay."""
+        self._txn.delete(VOLUME_KEY.pack(volume_id), db=self._shards)
 
     def next_generation(self) -> int:
         """A number that neither a generation nor a map id of this disk had before; never 0. A new map starts at a
