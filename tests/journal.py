@@ -93,7 +93,9 @@ class Unanswered(Exception):
 class Client(threading.Thread):
     """Writes, overwrites and deletes its own objects over one connection until told to stop."""
 
-    def __init__(self, address: str, journal: Journal, fids: list[str], seed: int, stop: threading.Event) -> None:
+    def __init__(
+        self, address: str, journal: Journal, fids: list[str], seed: int, stop: threading.Event, collection: str = ""
+    ) -> None:
         """``fids`` are the objects of this client from earlier rounds; new ones are appended."""
         super().__init__(daemon=True)
         self.failure: BaseException | None = None
@@ -101,6 +103,7 @@ class Client(threading.Thread):
         self._fids = fids
         self._random = random.Random(seed)
         self._stop_event = stop
+        self._collection = collection
         self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
 
     def run(self) -> None:
@@ -141,8 +144,12 @@ class Client(threading.Thread):
         return self._random.choice(certain) if certain else None
 
     def _assign(self) -> str:
-        answer = self._request("GET", "/dir/assign", None, {200})
-        return answer.partition(b'"fid":"')[2].partition(b'"')[0].decode()
+        # Without a disk in service there is no room.
+        answer = self._request("GET", f"/dir/assign?collection={self._collection}", None, {200, 406})
+        fid = answer.partition(b'"fid":"')[2].partition(b'"')[0].decode()
+        if not fid:
+            raise Unanswered
+        return fid
 
     def _request(self, method: str, path: str, body: bytes | None, expected: set[int]) -> bytes:
         self._connection.request(method, path, body, {"Content-Type": "application/octet-stream"})
@@ -156,10 +163,14 @@ class Client(threading.Thread):
 
 
 @contextlib.contextmanager
-def run_clients(address: str, journal: Journal, owned: list[list[str]], seed: int) -> Iterator[None]:
+def run_clients(
+    address: str, journal: Journal, owned: list[list[str]], seed: int, collection: str = ""
+) -> Iterator[None]:
     """Clients at work while the body runs, one per list of ``owned`` file ids. Raises what one of them met."""
     stop = threading.Event()
-    clients = [Client(address, journal, fids, seed * 1000 + number, stop) for number, fids in enumerate(owned)]
+    clients = [
+        Client(address, journal, fids, seed * 1000 + number, stop, collection) for number, fids in enumerate(owned)
+    ]
     for client in clients:
         client.start()
     try:
