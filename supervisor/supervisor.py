@@ -231,11 +231,11 @@ class Supervisor:
         os.write(1, ("\n".join(lines) + "\n").encode())
 
     def _http_ended(self, status: int) -> None:
+        self._front_ended(status)
         for row in self._table.fronts:
             row.clear()
         for pool in Path(self._config.runtime_dir).glob(f"{BODY_POOL_PREFIX}*"):
             pool.unlink(missing_ok=True)
-        self._front_ended(status)
 
     def _grpc_ended(self, status: int) -> None:
         self._node.forget_copies()
@@ -243,8 +243,13 @@ class Supervisor:
 
     def _front_ended(self, status: int) -> None:
         """A front that cannot even start once is a configuration error, not something to try for ever."""
-        if not self._ready:
+        if not self._serves:
             self._fatal(f"a front could not start: {describe_exit(status)}")
+
+    @property
+    def _serves(self) -> bool:
+        """Fronts may have answered clients before this loop has noticed that they are ready."""
+        return self._ready or any(self._table.live_fronts())
 
     # --- events and calls
 
@@ -336,9 +341,7 @@ class Supervisor:
             self._reload()
         elif not self._stopping:
             _log.info("%s: stopping", number.name)
-            # Fronts may have answered clients before this loop has noticed that they are ready.
-            serves = self._ready or any(self._table.live_fronts())
-            self._stop(0, self._config.pre_stop_s if serves else 0.0)
+            self._stop(0, self._config.pre_stop_s if self._serves else 0.0)
 
     def _reload(self) -> None:
         if self._stopping:
