@@ -1,4 +1,5 @@
-"""What all tests share: logs of servers are shown with a failing test, and no server outlives the run."""
+"""What all tests share: logs of servers are shown with a failing test, no server outlives the run, and properties are
+tried with the same examples every time, however slow the machine is."""
 
 from __future__ import annotations
 
@@ -6,11 +7,17 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import processes
 
 # A server's process is forked while channels are open; in it the library would start its threads again.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+settings.register_profile(
+    "everywhere", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("everywhere")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,10 +11,10 @@ import atexit
 import contextlib
 import ctypes
 import os
-import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,11 +34,11 @@ LOG_TAIL_BYTES = 8 << 10
 # Below the range from which the kernel picks source ports of outgoing connections (32768 and up): a port that is
 # free now is not taken by a client a moment later.
 PORT_RANGE = range(12_000, 32_000)
+PORTS_AT_ONCE = 250
 
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 
-_ports_given: set[int] = set()
 _servers: list[Server] = []
 
 
@@ -47,16 +47,28 @@ class ServerError(AssertionError):
 
 
 def free_port() -> int:
-    """A TCP port on which nothing listens, never given out twice by this process."""
-    for port in random.sample(PORT_RANGE, len(PORT_RANGE)):
-        if port in _ports_given:
-            continue
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            _ports_given.add(port)
-            return port
+    """A TCP port on which nothing listens, never given out twice by this process, nor by another one while it runs."""
+    with _choosing_port:
+        for port in _own_ports:
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((HOST, port))
+                return port
     raise ServerError("no free port")
+
+
+def _claimed_ports() -> Iterator[int]:
+    """Between choice and use, and while its server is down, only a claim keeps other test processes off a port: the
+    name of a Unix socket for some ports in a row, which the kernel gives back when the process ends."""
+    for start in PORT_RANGE[::PORTS_AT_ONCE]:
+        with socket.socket(socket.AF_UNIX) as claim, contextlib.suppress(OSError):
+            claim.bind(f"\0volumed tests {start}")
+            claim.detach()
+            yield from range(start, start + PORTS_AT_ONCE)
+
+
+_own_ports = _claimed_ports()
+_choosing_port = threading.Lock()
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
