@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from volumed.errors import DiskError, FormatError, RetryError
+from volumed.errors import Code, DiskError, FormatError, NeedleNotFound, RetryError
 
 __all__ = [
     "BadEcConfig",
     "BadEcIndex",
     "BadSidecar",
     "EcInterrupted",
+    "NoSuchEcNeedle",
     "RebuildRefused",
     "TooFewShards",
     "UnclearLayout",
@@ -75,6 +76,17 @@ class BadEcIndex(DiskError):
     @classmethod
     def odd_length(cls, length: int) -> BadEcIndex:
         return cls(f"index file's size is {length} bytes, maybe corrupted")
+
+
+class NoSuchEcNeedle(NeedleNotFound):
+    """The index of the volume does not have it (4.12)."""
+
+    default_code = Code.UNKNOWN
+
+    def __init__(
+        self, text: str = "locate in local ec volume: FindNeedleFromEcx: needle not found", code: Code | None = None
+    ) -> None:
+        super().__init__(text, code)
 
 
 class UnclearLayout(DiskError):

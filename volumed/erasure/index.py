@@ -5,21 +5,21 @@ Sealed when the volume is encoded; afterwards only `fold` changes it, the size o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from volumed.erasure.errors import BadEcIndex
 from volumed.formats.idx import DELETED, ROW_LENGTH, Row, decode_rows, encode_rows, pack_row, unpack_row
 from volumed.formats.superblock import SUPERBLOCK_LENGTH
 from volumed.storage.compaction_plan import live_needles
-from volumed.storage.fileio import File, FileIO
+from volumed.storage.fileio import Buffer, File, FileIO
 from volumed.storage.index_scan import record_lengths
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EcIndexTotals", "find_row", "fold", "index_totals", "live_bytes", "seal_index"]
+__all__ = ["EcIndexTotals", "find_row", "fold", "index_totals", "live_bytes", "seal_index", "search_index"]
 
 _BLOCK_ROWS = 1 << 16
 _PAGE_ROWS = 240
@@ -46,15 +46,20 @@ def seal_index(idx: bytes, width: int) -> bytes:
 
 def find_row(files: FileIO, ecx: File, key: int, width: int) -> Row | None:
     """The row of a needle, whatever its size. Searches in the file: some reads of one row and one of a page."""
+    return search_index(lambda at, length: files.read_at(ecx, at, length), files.size(ecx), key, width)
+
+
+def search_index(read: Callable[[int, int], Buffer], length: int, key: int, width: int) -> Row | None:
+    """The same with ``read(offset, length)`` on an index of ``length`` bytes; raises what that raises."""
     row_length = ROW_LENGTH[width]
-    low, high = 0, files.size(ecx) // row_length
+    low, high = 0, length // row_length
     while high - low > _PAGE_ROWS:
         middle = (low + high) // 2
-        if unpack_row(files.read_at(ecx, middle * row_length, row_length), 0, width)[0] <= key:
+        if unpack_row(bytes(read(middle * row_length, row_length)), 0, width)[0] <= key:
             low = middle
         else:
             high = middle
-    page = files.read_at(ecx, low * row_length, (high - low) * row_length)
+    page = bytes(read(low * row_length, (high - low) * row_length))
     wanted = key.to_bytes(8, "big")
     at = page.find(wanted)
     while at >= 0 and at % row_length:

@@ -19,9 +19,12 @@ from volumed.errors import DiskUnavailable
 from volumed.formats.idx import DELETED
 from volumed.formats.needle import record_length
 from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskRow, DiskState, NodeTable
+from volumed.storage.ec_records import EcRecord
+from volumed.storage.file_cache import FileCache
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.map_reader import MapReader
 from volumed.storage.map_records import ENTRY, VolumeFlag, VolumeRecord
+from volumed.storage.mounted_shards import MountedShards, ShardFiles
 from volumed.storage.needle_map import MapError
 
 __all__ = ["CACHED_READ_BYTES_MAX", "Found", "NodeView", "ReadNow", "VolumeHandle"]
@@ -162,6 +165,11 @@ class NodeView:
             return ReadNow(Found.FORWARD, handle, offset, size)
         return ReadNow(Found.RECORD, handle, offset, size, record)
 
+    def shards(self, volume_id: int) -> list[MountedShards]:
+        """An erasure coded volume as the serving disks have it mounted, in order of the disks."""
+        self._check_disks()
+        return [found for disk in self._disks if (found := disk.find_shards(volume_id)) is not None]
+
     def close(self) -> None:
         """Close maps and files."""
         self._closed.set()
@@ -184,7 +192,7 @@ class NodeView:
     def drop_stale_files(self) -> None:
         """Close files of volumes that were unmounted or replaced; also done every few seconds by itself."""
         for disk in self._disks:
-            disk.files.drop_stale(disk.raw_record)
+            disk.drop_stale_files()
 
     def _keep_house(self) -> None:
         while not self._closed.wait(_HOUSEKEEPING_S):
@@ -212,6 +220,8 @@ class _DiskMap:
         self._epoch: int | None = None
         self._reader: MapReader | None = None
         self.files = _OpenFiles(io, open_files_max, f"open-{disk_id}")
+        self._shard_files = ShardFiles(io, open_files_max)
+        self._shards: dict[int, MountedShards] = {}
 
     def refresh(self) -> None:
         """Follow the disk's row: a new worker may have started a new map in the old one's place."""
@@ -236,6 +246,26 @@ class _DiskMap:
         usable = VolumeFlag.UNAVAILABLE not in record.flags
         return VolumeHandle(volume_id, self._disk_id, record, raw, reader, self.files if usable else None)
 
+    def find_shards(self, volume_id: int) -> MountedShards | None:
+        """What is mounted here of an erasure coded volume; the same object as long as that does not change."""
+        reader, raw = self._reader, self._raw_shards(volume_id)
+        if reader is None or raw is None:
+            return None
+        known = self._shards.get(volume_id)
+        if known is None or known.raw != raw or known.reader is not reader:
+            record = EcRecord.decode(raw)
+            known = MountedShards(volume_id, self._disk_id, record, raw, reader, self._shard_files)
+            self._shards[volume_id] = known
+        return known
+
+    def drop_stale_files(self) -> None:
+        """Close files of volumes that are gone or changed."""
+        self.files.drop_stale(self.raw_record)
+        self._shard_files.drop_stale(self._raw_shards)
+        for volume_id in list(self._shards):
+            if self._raw_shards(volume_id) is None:
+                self._shards.pop(volume_id, None)
+
     def require_certainty(self) -> None:
         """Raise `DiskUnavailable` unless it is certain what this disk holds. One that could not be opened since the
         node started is none of the node's disks yet."""
@@ -250,9 +280,16 @@ class _DiskMap:
         except MapError:
             return None
 
+    def _raw_shards(self, volume_id: int) -> bytes | None:
+        try:
+            return None if self._reader is None else self._reader.shards(volume_id)
+        except MapError:
+            return None
+
     def close(self) -> None:
         self._close_map()
         self.files.close()
+        self._shard_files.close()
 
     def _close_map(self) -> None:
         if self._reader is not None:
@@ -260,44 +297,29 @@ class _DiskMap:
             self._reader = None
 
 
-class _OpenFile:
-    """A file, the record it was opened for, and whether it was used since the last look."""
-
-    __slots__ = ("file", "raw", "used")
-
-    def __init__(self, raw: bytes, file: File) -> None:
-        self.raw = raw
-        self.file = file
-        self.used = True
-
-
 class _OpenFiles:
     """`.dat` files of one disk by volume id. Opened by a thread of the disk's own, so that a hung disk holds up no
-    other; used only if it is the very file that the volume's record means; the least used go first (second chance).
+    other; used only if it is the very file that the volume's record means.
     """
 
     def __init__(self, io: FileIO, limit: int, name: str) -> None:
         self._io = io
-        self._limit = limit
-        self._files: dict[int, _OpenFile] = {}
+        self._files: FileCache[int, File] = FileCache(limit)
         self._opening: set[bytes] = set()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def read(self, handle: VolumeHandle, offset: int, length: int) -> bytes | bytearray | None:
         """Cached bytes of the volume's file; None also while it is not open, but then it will be soon."""
-        found = self._files.get(handle.volume_id)
-        if found is None or found.raw != handle.raw:
+        found = self._files.find(handle.volume_id, handle.raw)
+        if found is None:
             self._start_opening(handle)
             return None
-        found.used = True
-        return self._io.read_cached(found.file, offset, length)
+        return self._io.read_cached(found, offset, length)
 
     def drop_stale(self, current: Callable[[int], bytes | None]) -> None:
-        """Close the files of volumes that are gone or changed: an open file keeps its disk space."""
-        for volume_id, found in list(self._files.items()):
-            if current(volume_id) != found.raw:
-                self._files.pop(volume_id, None)
+        """Close the files of volumes that are gone or changed."""
+        self._files.drop_stale(current)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False)
@@ -321,13 +343,4 @@ class _OpenFiles:
         with self._lock:
             self._opening.discard(raw)
             if file is not None and file.inode == record.dat_inode:
-                self._files[volume_id] = _OpenFile(raw, file)
-                self._evict()
-
-    def _evict(self) -> None:
-        while len(self._files) > self._limit:
-            volume_id, oldest = next(iter(self._files.items()))
-            del self._files[volume_id]
-            if oldest.used:
-                oldest.used = False
-                self._files[volume_id] = oldest
+                self._files.keep(volume_id, raw, file)

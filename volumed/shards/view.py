@@ -1,0 +1,81 @@
+"""Erasure coded volumes as the whole node has them: shards of several disks, deletions of any (erasure-coding.md 4.11).
+
+Nothing here waits for a disk.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from volumed.erasure.code import Ratio, erasure_code
+from volumed.erasure.errors import NoSuchEcNeedle
+from volumed.erasure.geometry import Geometry, accepts
+from volumed.erasure.read import EcSource
+from volumed.errors import NeedleDeleted
+from volumed.formats.idx import Row
+from volumed.storage.mounted_shards import MountedShards
+
+__all__ = ["EcView", "EcVolume", "MountedView"]
+
+
+class MountedView(Protocol):
+    """Knows what the disks have mounted (``volumed.storage.view.NodeView``)."""
+
+    def shards(self, volume_id: int) -> list[MountedShards]: ...
+
+
+class EcVolume(NamedTuple):
+    """A mounted volume; hold it for one request."""
+
+    volume_id: int
+    disks: tuple[MountedShards, ...]
+    """Never empty. The first one says how the volume was encoded."""
+    here: dict[int, MountedShards]
+    """By id, who has the shards that may be read: those of the same encode run."""
+    source: EcSource
+    """The shards of this node are read first."""
+
+    @property
+    def encode_ts_ns(self) -> int:
+        """Identity of the encode run; 0: unknown."""
+        return self.disks[0].record.encode_ts_ns
+
+    def live(self, key: int, row: Row | None) -> Row:
+        """The row that the index has for a needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`: by the index, or by the
+        journal of any disk."""
+        if row is None:
+            raise NoSuchEcNeedle
+        if row[2] < 0 or any(disk.is_deleted(key) for disk in self.disks):
+            raise NeedleDeleted
+        return row
+
+
+class EcView:
+    """Finds volumes. Any thread."""
+
+    def __init__(self, mounted: MountedView) -> None:
+        self._mounted = mounted
+        self._known: dict[int, EcVolume] = {}
+
+    def find(self, volume_id: int) -> EcVolume | None:
+        """The volume if one of its shards is mounted on a serving disk."""
+        disks = tuple(self._mounted.shards(volume_id))
+        if not disks:
+            self._known.pop(volume_id, None)
+            return None
+        known = self._known.get(volume_id)
+        if known is None or known.disks != disks:
+            known = self._known[volume_id] = _put_together(volume_id, disks)
+        return known
+
+
+def _put_together(volume_id: int, disks: tuple[MountedShards, ...]) -> EcVolume:
+    first = disks[0].record
+    usable = [disk for disk in disks if accepts(first.encode_ts_ns, disk.record.encode_ts_ns)]
+    # Of a shard that two disks have, the first counts.
+    here = {shard: disk for disk in reversed(usable) for shard in disk.record.shards}
+    ratio = Ratio(first.data_shards, first.parity_shards)
+    geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
+    layout = geometry.layout(max(first.shards.values(), default=0))
+    source = EcSource(volume_id, first.version, layout, erasure_code(ratio), tuple(sorted(here)))
+    return EcVolume(volume_id, disks, here, source)
