@@ -245,8 +245,8 @@ class Compactions:
             raise VolumeUnavailable.of(volume.volume_id, volume.unavailable_reason)
         if volume.is_remote:
             raise DiskError(f"open {volume.paths.data('.dat')}: no such file or directory")
-        if volume.moving:
-            raise VolumeBusy(f"volume {volume.volume_id} is on its way to or from a remote tier")
+        if volume.held_while:
+            raise VolumeBusy(f"volume {volume.volume_id} is {volume.held_while}")
 
     def _begin(self, compaction: Compaction) -> None:
         volume = compaction.volume

@@ -291,21 +291,21 @@ class Tiering:
             raise ClientError(f"volume {volume_id} not found")
         if volume.collection != collection:
             raise ClientError(f"existing collection:{volume.collection} unexpected input: {collection}")
-        if volume.moving or volume.compacting:
+        if volume.held_while or volume.compacting:
             raise VolumeBusy(f"volume {volume_id} is busy")
         return volume
 
     def _begin(self, volume: Volume, progress: Progress, reply: Reply) -> _Move:
         for number in [number for number, move in self._moves.items() if move.ended][:-_ENDED_KEPT_MAX]:
             del self._moves[number]
-        volume.moving = True
+        volume.held_while = "on its way to or from a remote tier"
         number = next(self._numbers)
         move = self._moves[number] = _Move(volume, progress)
         reply.result(TierMove(number))
         return move
 
     def _end(self, move: _Move, error: Exception | None = None) -> None:
-        move.volume.moving = False
+        move.volume.held_while = ""
         move.ended, move.error = True, error
         if error is not None:
             _log.error("volume %d: moving its data: %s", move.volume.volume_id, error)

@@ -94,7 +94,7 @@ def is_as_before(worker: Worker) -> None:
     assert worker.rig.path("1.dat").exists()
     assert not worker.entries()
     assert not worker.store.objects
-    assert not worker.volume.moving
+    assert not worker.volume.held_while
     assert outcomes(worker.rig.store(put(9, b"nine"))) == [STORED]
     assert worker.rig.read(1, 1).data == b"one"
 

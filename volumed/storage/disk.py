@@ -441,8 +441,8 @@ class Disk:
             raise VolumeBusy(f"volume {volume.volume_id} is being flushed")
         if volume.compacting:
             raise VolumeBusy.compacting(volume.volume_id)
-        if volume.moving:
-            raise VolumeBusy(f"volume {volume.volume_id} is on its way to or from a remote tier")
+        if volume.held_while:
+            raise VolumeBusy(f"volume {volume.volume_id} is {volume.held_while}")
         statistics = volume.statistics()
         try:
             with self.site.map.begin() as txn:

@@ -126,8 +126,8 @@ class Volume:
         """The files hold a batch that is neither `committed` nor `rolled_back`."""
         self.sealed = self.is_remote
         """`.dat` takes no more records, not even of deletions: it is in a remote tier, or on its way there."""
-        self.moving = False
-        """On the way to or from a remote tier: it may not be closed meanwhile."""
+        self.held_while = ""
+        """What is being done to it, as in "being encoded": it may neither be closed nor compacted meanwhile."""
 
     # State
 
@@ -153,7 +153,7 @@ class Volume:
     @property
     def busy(self) -> bool:
         """Something is under way that needs the volume."""
-        return self.flushing or self.compacting or self.moving
+        return self.flushing or self.compacting or bool(self.held_while)
 
     @property
     def flushing(self) -> bool:
