@@ -24,7 +24,7 @@ __all__ = ["S3", "WEED", "Filer", "Master", "VolumeServer", "Volumed", "WeedVolu
 BIN = Path(sys.executable).parent
 WEED = BIN / "weed"
 VOLUMED = BIN / "volumed"
-SHELL_TIMEOUT_S = 60.0
+SHELL_TIMEOUT_S = 120.0
 
 
 class WeedServer(Server):

@@ -32,7 +32,7 @@ __all__ = [
     "writable",
 ]
 
-RPC_TIMEOUT_S = 20
+RPC_TIMEOUT_S = 60
 
 
 class Call(NamedTuple):

@@ -18,7 +18,7 @@ __all__ = [
     "ping_as",
 ]  # fmt: skip
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 HOST_NAME = "node.cluster.example"
 """The one alternative name of all certificates; nothing is reached by it."""
 COMPONENTS = ("master", "volume", "filer", "client")

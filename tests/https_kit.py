@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 TIMEOUT_S = 30.0
-SILENCE_S = 5.0
+SILENCE_S = 30.0
 
 
 class Authority:

@@ -105,8 +105,9 @@ class Server:
     """
 
     name = "server"
-    start_timeout_s = 30.0
-    stop_timeout_s = 20.0
+    start_timeout_s = 60.0
+    stop_timeout_s = 25.0
+    """Less than the 30 s that clients get to finish: whom nobody keeps busy must not wait for them."""
 
     def __init__(self, home: Path) -> None:
         """``home`` becomes the private working directory; it is created."""

@@ -26,7 +26,7 @@ from volumed.formats.needle import Needle, decode_record
 from volumed.nodetable import DiskState
 from volumed.storage.read_payload import unpack_payload
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 COOKIE = 0xC00C1E
 E = TypeVar("E", bound=events.WorkerEvent)
 

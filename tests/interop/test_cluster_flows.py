@@ -27,7 +27,7 @@ pytestmark = pytest.mark.interop
 BENCHMARK_N = int(os.environ.get("VOLUMED_BENCH_N", "2000"))
 MIB = 1 << 20
 PART = 5 * MIB
-TOOL_TIMEOUT_S = 110
+TOOL_TIMEOUT_S = 240
 
 
 @pytest.fixture(scope="module", params=[WeedVolume, Volumed], ids=lambda kind: kind.name)

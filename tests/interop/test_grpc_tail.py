@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import Master, Volumed, VolumeServer, WeedVolume
-from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, mount, readonly, writable
+from tests.grpc_kit import RPC_TIMEOUT_S, Call, Node, Put, allocate, batch_delete, mount, readonly, writable
 from tests.web import get
 from volumed.formats.idx import iter_rows
 from volumed.wire import volume_server_pb2 as pb
@@ -64,7 +64,7 @@ def tail(source: VolumeServer, volume_id: int = FOLLOWED, since_ns: int = 0, idl
 
 def sent(node: Node, volume_id: int, since_ns: int = 0) -> list[pb.VolumeTailSenderResponse]:
     request = pb.VolumeTailSenderRequest(volume_id=volume_id, since_ns=since_ns, idle_timeout_seconds=1)
-    return list(node.stub.VolumeTailSender(request, timeout=30))
+    return list(node.stub.VolumeTailSender(request, timeout=RPC_TIMEOUT_S))
 
 
 def at_once(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:

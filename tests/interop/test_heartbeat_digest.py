@@ -29,7 +29,7 @@ RUN_S = float(os.environ.get("VOLUMED_DIGEST_S", "20"))
 PULSE_S = 5.0
 WRITE_PAUSE_S = 0.01
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(RUN_S + 120)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(RUN_S + 300)]
 
 
 @pytest.fixture(scope="module")

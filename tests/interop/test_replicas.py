@@ -85,7 +85,7 @@ def mark(cluster: Cluster, server: VolumeServer, fid: str, how: str) -> None:
         volumes = get_json(server.address, "/status")["Volumes"]
         return any(v["Id"] == int(volume_id) and v["ReadOnly"] == (how == "readonly") for v in volumes)
 
-    wait_until(marked, timeout_s=20, what=f"volume {volume_id} to be {how}")
+    wait_until(marked, timeout_s=60, what=f"volume {volume_id} to be {how}")
 
 
 def test_three_copies_are_equal_whoever_takes_the_write(cluster: Cluster) -> None:
@@ -162,7 +162,7 @@ def test_a_dead_copy(cluster: Cluster, pair: tuple[VolumeServer, VolumeServer]) 
     assert upload(asked.address, fid, b"before").status == 201
     other.kill()
     try:
-        wait_until(lambda: locations(cluster, volume_id) == [asked.address], timeout_s=20, what="the master to notice")
+        wait_until(lambda: locations(cluster, volume_id) == [asked.address], timeout_s=60, what="the master to notice")
         assert get(asked.address, f"/{fid}").body == b"before"
         refused = upload(asked.address, fid, b"after")
         assert refused.status == 500
@@ -177,7 +177,7 @@ def test_a_dead_copy(cluster: Cluster, pair: tuple[VolumeServer, VolumeServer]) 
         assert get(asked.address, f"/{fid}").body == b"before"
     finally:
         other.start()
-    wait_until(lambda: len(locations(cluster, volume_id)) == 2, timeout_s=20, what="the copy to be back")
+    wait_until(lambda: len(locations(cluster, volume_id)) == 2, timeout_s=60, what="the copy to be back")
     assert upload(asked.address, fid, b"after").status == 201
     assert get(other.address, f"/{fid}").body == b"after"
 

@@ -20,7 +20,7 @@ from volumed.wire import volume_server_pb2_grpc
 
 pytestmark = pytest.mark.interop
 
-RELOAD_LIMIT_S = 20.0
+RELOAD_LIMIT_S = 60.0
 FID = "999,01aabbccdd"
 WRITE_KEY, READ_KEY = "w", "r"
 KEYS = f'jwt.signing.key="{WRITE_KEY}"\njwt.signing.read.key="{READ_KEY}"\n'

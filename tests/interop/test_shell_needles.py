@@ -17,7 +17,7 @@ pytestmark = pytest.mark.interop
 TRUST = ["-volume.allowUntrustedRemoteEndpoints"]
 BINARY = {"Content-Type": "application/x-thing"}
 KEYS = range(1, 12)
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.interop
 TRUST = ["-volume.allowUntrustedRemoteEndpoints"]
 SMALL, LARGE = b"0123456789" * 100, bytes(range(256)) * 10_000
 RANGE = {"Range": "bytes=2000000-2000009"}
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 class Servers(NamedTuple):

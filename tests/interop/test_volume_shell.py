@@ -21,7 +21,7 @@ pytestmark = pytest.mark.interop
 TRUST = ["-volume.allowUntrustedRemoteEndpoints"]
 VOLUMES = (1, 2, 3, 4, 5)
 OBJECTS = 18
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 class Cluster(NamedTuple):

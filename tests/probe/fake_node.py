@@ -14,7 +14,7 @@ from tests.web import get
 __all__ = ["RESTART_LIMIT_S", "FakeNode"]
 
 ROOT = Path(__file__).parents[2]
-RESTART_LIMIT_S = 30.0
+RESTART_LIMIT_S = 60.0
 
 
 class FakeNode(Volumed):

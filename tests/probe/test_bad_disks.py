@@ -20,7 +20,7 @@ pytestmark = pytest.mark.probe
 
 SLOTS = 7
 """Of each disk."""
-BACK_S = 40.0
+BACK_S = 90.0
 """A failed disk is tried again with growing pauses."""
 
 

@@ -15,7 +15,7 @@ from tests.web import assign, get, upload
 
 pytestmark = pytest.mark.probe
 
-RESTART_LIMIT_S = 30.0
+RESTART_LIMIT_S = 60.0
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.probe
 
 README = Path(__file__).parents[2] / "README.md"
 PORT = 8080
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 
 
 def test_the_quick_start_stores_fetches_and_deletes(tmp_path: Path) -> None:

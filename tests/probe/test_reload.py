@@ -16,7 +16,7 @@ from tests.web import assign, get, get_json, request, upload
 
 pytestmark = pytest.mark.probe
 
-RELOAD_LIMIT_S = 20.0
+RELOAD_LIMIT_S = 60.0
 FRONTS = 2
 
 

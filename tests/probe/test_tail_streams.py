@@ -24,7 +24,7 @@ pytestmark = pytest.mark.probe
 CONNECTIONS, STREAMS_EACH = 5, 200
 STREAMS = CONNECTIONS * STREAMS_EACH
 GROWTH_BYTES_MAX = 200 << 20
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.web import get_json
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
-pytestmark = [pytest.mark.probe, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.probe, pytest.mark.timeout(600)]
 
 KILLS = int(os.environ.get("VOLUMED_KILL_ROUNDS", "4"))
 LONGEST_LIFE_S = 0.3

@@ -23,7 +23,7 @@ PLAIN, WITH_TTL, READ_ONLY, REPLICATED = 1, 2, 3, 4
 """Volume ids: one with a TTL of 3 days, one that was written to and then marked, one that lacks its second copy."""
 SIZE_LIMIT = 3 << 20
 LANES = ("lane", "framework")
-RPC_TIMEOUT_S = 20
+RPC_TIMEOUT_S = 60
 
 Answers = dict[str, list[Answer]]
 """By name of the case."""

@@ -29,7 +29,7 @@ MODES = ("proxy", "redirect", "local")
 ON_REFERENCE, ON_OURS = 11, 12
 VOLUME = re.compile(rb"\b1[12](?=,|/)|(?<=volume )1[12]\b")
 GZIP = "Accept-Encoding: gzip"
-RPC_TIMEOUT_S = 20
+RPC_TIMEOUT_S = 60
 
 
 def stored(volume: int) -> list[Case]:
