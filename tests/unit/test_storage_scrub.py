@@ -13,7 +13,7 @@ from volumed.formats.checksum import crc32c
 from volumed.formats.idx import DELETED, Row, pack_rows
 from volumed.formats.needle import Needle, encode_record, encode_tombstone
 from volumed.formats.superblock import SuperBlock
-from volumed.storage import scrub
+from volumed.storage import record_check, scrub
 from volumed.storage.fileio import FileIO
 from volumed.storage.map_records import NO_FLAGS
 from volumed.storage.mounted import MountedVolume
@@ -65,7 +65,8 @@ class VolumeFiles:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrub, "_BLOCK_BYTES", BLOCK_BYTES)
+    for module in (scrub, record_check):
+        monkeypatch.setattr(module, "PIECE_BYTES", BLOCK_BYTES)
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -98,7 +99,7 @@ def test_every_flipped_byte_of_data_is_found(volume: VolumeFiles) -> None:
 
 
 def test_findings_are_limited(volume: VolumeFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrub, "_FINDINGS_MAX", 4)
+    monkeypatch.setattr(scrub, "FINDINGS_MAX", 4)
     volume.dat[8:] = bytes(len(volume.dat) - 8)
     assert len(volume.scrub()[1]) == 4
 

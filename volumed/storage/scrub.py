@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from volumed.errors import CorruptNeedle, VolumedError
-from volumed.formats.checksum import crc32c, matches
-from volumed.formats.idx import ROW_LENGTH, decode_rows
-from volumed.formats.needle import HEADER_LENGTH, decode_header, decode_record, padding_length, record_length
+from volumed.errors import VolumedError
+from volumed.formats.idx import ROW_LENGTH
+from volumed.formats.needle import decode_record
 from volumed.formats.superblock import SUPERBLOCK_LENGTH
 from volumed.storage.compaction_check import plainly_intact
-from volumed.storage.long_record import read_layout
+from volumed.storage.index_check import FINDINGS_MAX, IndexRows, overlaps
 from volumed.storage.mounted import MountedVolume
+from volumed.storage.record_check import PIECE_BYTES, check_record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,26 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Findings", "scrub_volume"]
 
-_BLOCK_BYTES = 4 << 20
-_FINDINGS_MAX = 10_000
-"""Of one volume; who has more has no use for them."""
-
 
 class Findings(NamedTuple):
     """What is wrong with a volume, and how many rows its index has."""
 
     rows: int
     texts: list[str]
-
-
-class _Rows(NamedTuple):
-    """All rows of an index, in file order."""
-
-    keys: NDArray[np.uint64]
-    offsets: NDArray[np.int64]
-    sizes: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    """Of the records, in bytes; 0 for a deletion that has none."""
 
 
 def scrub_volume(volume: MountedVolume, index_length: int | None, *, full: bool, check: Callable[[], None]) -> Findings:
@@ -59,39 +45,16 @@ def scrub_volume(volume: MountedVolume, index_length: int | None, *, full: bool,
         return Findings(0, [empty] if dat_end > SUPERBLOCK_LENGTH else [])
     row_length = ROW_LENGTH[volume.offset_width]
     whole = length - length % row_length
-    rows = _decode(volume.read_index(whole), volume)
+    rows = IndexRows.decode(volume.read_index(whole), volume.offset_width, volume.version)
     texts = [] if whole == length else [f"expected an index file of size {length}, got {whole}"]
-    texts += _overlaps(rows)
+    texts += overlaps(rows)
     if full:
         texts += _damaged(volume, rows, check)
         texts += _size_difference(volume_id, dat_end, rows)
-    return Findings(len(rows.keys), texts[:_FINDINGS_MAX])
+    return Findings(len(rows.keys), texts[:FINDINGS_MAX])
 
 
-def _decode(content: bytes, volume: MountedVolume) -> _Rows:
-    import numpy as np
-
-    keys, offsets, sizes = decode_rows(content, volume.offset_width)
-    fixed = record_length(0, volume.version) - padding_length(0, volume.version)
-    lengths = (np.maximum(sizes, 0).astype(np.int64) + fixed | 7) + 1
-    lengths[(offsets == 0) & (sizes < 0)] = 0
-    return _Rows(keys, offsets, sizes, lengths)
-
-
-def _overlaps(rows: _Rows) -> list[str]:
-    import numpy as np
-
-    stored = np.flatnonzero(rows.lengths)
-    order = stored[np.argsort(rows.offsets[stored], kind="stable")]
-    starts, ends = rows.offsets[order], rows.offsets[order] + rows.lengths[order] - 1
-    return [
-        f"needle {rows.keys[order[at]]} (#{order[at] + 1}) at [{starts[at]}-{ends[at]}] overlaps "
-        f"needle {rows.keys[order[at - 1]]} at [{starts[at - 1]}-{ends[at - 1]}]"
-        for at in np.flatnonzero(starts[1:] <= ends[:-1])[:_FINDINGS_MAX] + 1
-    ]
-
-
-def _size_difference(volume_id: int, dat_end: int, rows: _Rows) -> list[str]:
+def _size_difference(volume_id: int, dat_end: int, rows: IndexRows) -> list[str]:
     needed, count = SUPERBLOCK_LENGTH + int(rows.lengths.sum()), len(rows.keys)
     if needed > dat_end:
         return [
@@ -105,19 +68,19 @@ def _size_difference(volume_id: int, dat_end: int, rows: _Rows) -> list[str]:
     return []
 
 
-def _damaged(volume: MountedVolume, rows: _Rows, check: Callable[[], None]) -> list[str]:
+def _damaged(volume: MountedVolume, rows: IndexRows, check: Callable[[], None]) -> list[str]:
     """Texts in the order of the rows; the records are read in the order of the file."""
     found: dict[int, str] = {}
     for group in _groups(rows):
         check()
         for row, error in _check_group(volume, rows, group):
             found[row] = f"failed to read needle {rows.keys[row]} on volume {volume.state.volume_id}: {error.text}"
-        if len(found) > _FINDINGS_MAX:
+        if len(found) > FINDINGS_MAX:
             break
     return [found[row] for row in sorted(found)]
 
 
-def _groups(rows: _Rows) -> Iterator[NDArray[np.int64]]:
+def _groups(rows: IndexRows) -> Iterator[NDArray[np.int64]]:
     """Row numbers of records that lie together within a block; a longer one comes alone."""
     import numpy as np
 
@@ -127,20 +90,23 @@ def _groups(rows: _Rows) -> Iterator[NDArray[np.int64]]:
     ends = np.maximum.accumulate(offsets + rows.lengths[order]) if len(order) else offsets
     first = 0
     while first < len(order):
-        limit = offsets[first] + _BLOCK_BYTES
+        limit = offsets[first] + PIECE_BYTES
         behind = max(first + 1, int(np.searchsorted(ends, limit, side="right")))
         yield order[first:behind]
         first = behind
 
 
-def _check_group(volume: MountedVolume, rows: _Rows, group: NDArray[np.int64]) -> Iterator[tuple[int, VolumedError]]:
+def _check_group(
+    volume: MountedVolume, rows: IndexRows, group: NDArray[np.int64]
+) -> Iterator[tuple[int, VolumedError]]:
     import numpy as np
 
     start = int(rows.offsets[group[0]])
     starts = rows.offsets[group] - start
     ends = starts + rows.lengths[group]
-    if ends[-1] > _BLOCK_BYTES:
-        yield from _failure(int(group[0]), _check_long, volume, start, int(rows.sizes[group[0]]))
+    if ends[-1] > PIECE_BYTES:
+        size = int(rows.sizes[group[0]])
+        yield from _failure(int(group[0]), check_record, volume.read, volume.version, size, start)
         return
     try:
         block = volume.read_some(start, int(ends.max()))
@@ -163,17 +129,3 @@ def _failure(row: int, look: Callable[..., object], *arguments: object) -> Itera
         look(*arguments)
     except VolumedError as error:
         yield row, error
-
-
-def _check_long(volume: MountedVolume, offset: int, size: int) -> None:
-    """A record in pieces. Raises `CorruptNeedle`, `DiskError`."""
-    _, key, found = decode_header(volume.read(offset, HEADER_LENGTH))
-    if found != size:
-        raise CorruptNeedle.size_mismatch(offset, key, found, size)
-    record = read_layout(volume.read, volume.version, size, offset)
-    checksum = 0
-    for at in range(record.data_start, record.data_end, _BLOCK_BYTES):
-        length = min(_BLOCK_BYTES, record.data_end - at)
-        checksum = crc32c(volume.read(offset + at, length), checksum)
-    if not matches(checksum, record.needle.checksum):
-        raise CorruptNeedle.crc(key, checksum, record.needle.checksum)
