@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import ssl
@@ -18,6 +19,7 @@ from hyperframe.frame import DataFrame
 
 from tests.https_kit import Authority, HttpsVolumed, secure_request
 from tests.processes import HOST, wait_until
+from tests.pss import roles
 
 pytestmark = pytest.mark.interop
 
@@ -31,7 +33,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def node(authority: Authority, tmp_path: Path) -> Iterator[HttpsVolumed]:
-    with HttpsVolumed(tmp_path / "v", authority.toml(), master=None) as started:
+    with HttpsVolumed(tmp_path / "v", authority.toml(), master=None, flags=["-pprof"]) as started:
         yield started
 
 
@@ -40,42 +42,49 @@ def healthy(authority: Authority, node: HttpsVolumed) -> bool:
 
 
 def shown_certificates(authority: Authority, node: HttpsVolumed) -> set[bytes | None]:
-    """What several connections see: the fronts renew independently."""
-    shown = set()
-    for _ in range(8):
-        with authority.connect(node) as connection:
-            shown.add(connection.getpeercert(binary_form=True))
-    return shown
+    """What all fronts show: they renew independently. Connections that stay open are shared out among them."""
+    fronts, shown = roles(node)["http front"], {}
+    with contextlib.ExitStack() as held:
+        while not shown.keys() >= set(fronts):
+            connection = held.enter_context(authority.connect(node))
+            shown[answering_process(connection)] = connection.getpeercert(binary_form=True)
+    return set(shown.values())
 
 
-def front_pids(node: HttpsVolumed) -> list[int]:
-    titles = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in node.pids()}
-    return [pid for pid, title in titles.items() if title.startswith("volumed: http front")]
+def answering_process(connection: ssl.SSLSocket) -> int:
+    connection.sendall(b"GET /debug/pprof/trace?seconds=0.001 HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = b""
+    while not (found := re.search(rb"# process (\d+)\n", answer)):
+        part = connection.recv(4096)
+        if not part:
+            raise ConnectionError(answer)
+        answer += part
+    return int(found[1])
 
 
 def test_a_certificate_is_renewed_without_losing_connections(authority: Authority, node: HttpsVolumed) -> None:
-    wait_until(lambda: len(front_pids(node)) == 2, timeout_s=30, what="both fronts")
+    wait_until(lambda: len(roles(node)["http front"]) == 2, timeout_s=60, what="both fronts")
     before = shown_certificates(authority, node)
     with authority.connect(node) as kept:
         authority.issue(authority.cert, authority.key)
         new = {ssl.PEM_cert_to_DER_cert(authority.cert.read_text())}
         assert before != new
-        wait_until(lambda: shown_certificates(authority, node) == new, timeout_s=30, what="the new certificate")
+        wait_until(lambda: shown_certificates(authority, node) == new, timeout_s=60, what="the new certificate")
         kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         assert kept.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
     authority.key.write_text("nonsense")
-    wait_until(lambda: "certificates stay as they are" in node.log_path.read_text(), timeout_s=30, what="a complaint")
+    wait_until(lambda: "certificates stay as they are" in node.log_path.read_text(), timeout_s=60, what="a complaint")
     assert shown_certificates(authority, node) == new
     # A front that starts now has what the arbiter began with.
-    fronts = front_pids(node)
+    fronts = roles(node)["http front"]
     os.kill(fronts[0], signal.SIGKILL)
-    wait_until(lambda: len({*front_pids(node)} - {*fronts}) == 1, timeout_s=30, what="another front")
-    wait_until(lambda: shown_certificates(authority, node) == before | new, timeout_s=30, what="both certificates")
+    wait_until(lambda: len({*roles(node)["http front"]} - {*fronts}) == 1, timeout_s=60, what="another front")
+    wait_until(lambda: shown_certificates(authority, node) == before | new, timeout_s=60, what="both certificates")
 
 
 def test_standalone_greets_with_a_url_that_works(authority: Authority, node: HttpsVolumed) -> None:
     greeting = f"volumed is ready on https://{node.address}"
-    wait_until(lambda: greeting in node.log_path.read_text(), timeout_s=20, what="the greeting")
+    wait_until(lambda: greeting in node.log_path.read_text(), timeout_s=60, what="the greeting")
     assigned = secure_request(authority, "GET", node.address, "/dir/assign").json()
     path = f"/{assigned['fid']}"
     assert secure_request(authority, "PUT", node.address, path, body=b"hello").status == 201
@@ -142,7 +151,7 @@ def test_a_stop_lets_an_upload_finish(
     with authority.connect(node, protocols=[protocol]) as connection:
         finish = begin(connection, f"/{fid}")
         node.signal(signal.SIGTERM)
-        wait_until(lambda: "SIGTERM: stopping" in node.log_tail(), timeout_s=30, what="the stop")
+        wait_until(lambda: "SIGTERM: stopping" in node.log_tail(), timeout_s=60, what="the stop")
         assert b'"size":9' in finish()
     node.wait_exit(expected=0)
 
