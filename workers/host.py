@@ -40,6 +40,8 @@ class Work(enum.Enum):
     """A whole volume to or from an object store."""
     VACUUM = "vacuum"
     """All that is alive in a volume."""
+    ERASURE = "erasure"
+    """A whole volume into shards, or shards of one into others or back."""
 
 
 class Flush(Protocol):

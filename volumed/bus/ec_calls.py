@@ -245,12 +245,15 @@ class EcJobStarted(msgspec.Struct, frozen=True):
 
 
 class EcJobProgress(msgspec.Struct, frozen=True):
-    """``shard_ids`` are those that a rebuild has made, once it is done."""
+    """How far a job is."""
 
     processed_bytes: int
     total_bytes: int
     done: bool
     shard_ids: list[int] = []
+    """Those that a rebuild has made, once it is done."""
+    damaged_elsewhere: list[int] = []
+    """Those that other disks have to rebuild, each its own."""
 
 
 class StartEncode(Request, frozen=True):

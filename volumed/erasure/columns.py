@@ -46,9 +46,14 @@ class Progress:
         """Let the operation end at the next column; it raises `EcInterrupted` then, and leaves nothing behind."""
         self._stopped.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Nobody wants the result."""
+        return self._stopped.is_set()
+
     def require_running(self) -> None:
         """Raises `EcInterrupted` after `stop`."""
-        if self._stopped.is_set():
+        if self.stopped:
             raise EcInterrupted
 
     def expect(self, count: int) -> None:

@@ -44,6 +44,8 @@ class Encoded(NamedTuple):
 
     geometry: Geometry
     sidecar: Sidecar
+    info: VolumeInfo
+    """The content of the `.vif`."""
 
 
 def encode_volume(
@@ -56,18 +58,20 @@ def encode_volume(
     offset_width: int,
     now_ns: int,
     progress: Progress,
+    idx_bytes: int | None = None,
     threads: int = THREADS,
 ) -> Encoded:
     """Encode a volume that takes no writes; what is appended meanwhile is not in the result.
 
-    ``now_ns`` becomes the identity of the run. Files of an earlier encode must be gone. Raises `OSError`,
+    ``now_ns`` becomes the identity of the run, ``idx_bytes`` is how much of the index counts, None for all. Files of an earlier encode must be gone. Raises `OSError`,
     `FormatError`, `EcInterrupted`; then all files of the new set are gone too.
     """
     shards = [paths.data(shard_extension(shard)) for shard in range(ratio.check().total)]
     index = paths.index(INDEX)
     try:
         # The index first: every needle in it is then in the part of `.dat` that is encoded.
-        _write_staged(files, index, seal_index(files.read_at(idx, 0, files.size(idx)), offset_width))
+        rows = files.read_at(idx, 0, files.size(idx) if idx_bytes is None else idx_bytes)
+        _write_staged(files, index, seal_index(rows, offset_width))
         layout = Layout.for_encoding(ratio, files.size(dat))
         sums = encode_shards(files, dat, layout, [path + ENCODING for path in shards], progress, threads)
         sidecar = Sidecar(tuple(sums), ratio, layout.block_size, os.urandom(_UUID_LENGTH))
@@ -87,7 +91,7 @@ def encode_volume(
         # The index first, so that an interruption leaves nothing that could be loaded.
         _remove(files, [index, *shards, paths.data(SIDECAR), *(path + ENCODING for path in (index, *shards))])
         raise
-    return Encoded(Geometry(ratio, layout.block_size, now_ns, layout.dat_size, info.expire_at_sec), sidecar)
+    return Encoded(Geometry(ratio, layout.block_size, now_ns, layout.dat_size, info.expire_at_sec), sidecar, info)
 
 
 def encode_shards(

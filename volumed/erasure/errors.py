@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from volumed.errors import Code, DiskError, FormatError, NeedleNotFound, RetryError
+from volumed.errors import Code, DiskError, FormatError, NeedleNotFound, NoFreeSpace, RetryError
 
 __all__ = [
     "BadEcConfig",
     "BadEcIndex",
     "BadSidecar",
     "EcInterrupted",
+    "NoSpaceForShards",
+    "NotMountable",
     "NoSuchEcNeedle",
     "RebuildRefused",
     "TooFewShards",
@@ -161,8 +163,35 @@ class RebuildRefused(DiskError):
         )
 
 
+class NoSpaceForShards(NoFreeSpace):
+    """The disk has no room for what an operation would write."""
+
+    @classmethod
+    def of(cls, base: str, wanted: int, free: int) -> NoSpaceForShards:
+        """Both in bytes."""
+        text = f"{base}: insufficient free space: need {wanted} bytes, but only {free} bytes available"
+        return cls(text, Code.RESOURCE_EXHAUSTED)
+
+
 class EcInterrupted(RetryError):
     """The operation was told to stop; nothing of it is left."""
 
     def __init__(self, text: str = "erasure coding was interrupted", code: None = None) -> None:
         super().__init__(text, code)
+
+
+class NotMountable(DiskError):
+    """Shards that cannot be mounted as they are (4.4)."""
+
+    @classmethod
+    def empty_shard(cls, volume_id: int, shard_id: int, rows: int) -> NotMountable:
+        return cls(
+            f"ec volume {volume_id} shard {shard_id}: shard file is empty (0 bytes) but the index has {rows} entries: "
+            "residue of a failed copy, not a mountable shard"
+        )
+
+    @classmethod
+    def volume(cls, volume_id: int, cause: str) -> NotMountable:
+        # COMPAT: what two sidecars disagree about follows a blank, everything else a colon.
+        between = " " if cause.startswith("generation") else ": "
+        return cls(f"failed to create ec volume {volume_id}: ec volume {volume_id}{between}{cause}")
