@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.loop import Loop, Timer
 from supervisor.master import MasterConfiguration, MasterLink, MasterStream
 from supervisor.metrics import PushGateway
-from supervisor.node import Node, VolumeChanges
+from supervisor.node import Node, ShardChanges, VolumeChanges
 from volumed.bus.calls import ServerState
 from volumed.bus.events import NodeOptions, StorageBackends
 from volumed.config.address import http_address
@@ -77,6 +77,11 @@ class ClusterMember:
         """Send deltas now."""
         if self._stream is not None and self._session is not None:
             self._stream.send(self._session.volumes_changed(changes.mounted, changes.gone))
+
+    def shards_changed(self, changes: ShardChanges) -> None:
+        """The same of shards."""
+        if self._stream is not None and self._session is not None:
+            self._stream.send(self._session.shards_changed(changes.mounted, changes.gone))
 
     def volumes_reported(self) -> None:
         """The next pulse carries it."""
@@ -221,6 +226,7 @@ class ClusterMember:
                 for disk in self._node.disks
             ],
             volumes=list(self._node.reports()),
+            ec_volumes=list(self._node.shard_reports()),
             max_file_key=self._node.max_file_key(),
             maintenance=state.maintenance,
             state_version=state.version,

@@ -130,7 +130,7 @@ class DiskKeeper:
             self.disk.error = f"worker ended: {describe_exit(status)}"
         self._take(DiskEvent.EXITED)
         if self.disk.state is DiskState.FAILED:
-            self.disk.volumes.clear()
+            self.disk.forget_volumes()
         delay = self._failure_delay if told_us else self._crash_delay
         self._retry(delay.after(process.lived_s))
 
@@ -142,7 +142,7 @@ class DiskKeeper:
 
     def _fail(self, reason: str) -> None:
         self.disk.error = reason
-        self.disk.volumes.clear()
+        self.disk.forget_volumes()
         self._watch = DiskWatch(time.monotonic())  # the worker's last answers must not make the disk serve again
         self._take(DiskEvent.FAILED)
 

@@ -8,16 +8,19 @@ Theory of operation
     The first message lists all volumes, the second all erasure-coded shards. Then a pulse every `PULSE_S` sends either
     the full list again or, to a master that keeps a digest, only what changed. Volumes that come and go are told at
     once by deltas. Only a full list may ever say that there are no volumes: the master drops everything then.
+
+    Shards are told by deltas too, and all of them every `_EC_EVERY_PULSES` pulses or as soon as the master knows of
+    others than there are, which happens when a disk goes away or comes back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from volumed.formats.report import VolumeReport, volume_hash, volumes_digest
+from volumed.formats.report import EcVolumeReport, VolumeReport, volume_hash, volumes_digest
 from volumed.wire import master_pb2, volume_server_pb2
 
 __all__ = ["PULSE_S", "DiskCapacity", "HeartbeatSession", "Identity", "NodeSnapshot", "Reaction"]
@@ -58,6 +61,7 @@ class NodeSnapshot(NamedTuple):
 
     disks: Sequence[DiskCapacity]
     volumes: Sequence[VolumeReport]
+    ec_volumes: Sequence[EcVolumeReport]
     max_file_key: int
     maintenance: bool
     state_version: int
@@ -84,6 +88,8 @@ class HeartbeatSession:
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
         self._reported: dict[tuple[int, int], _Reported] = {}
+        self._told_shards: dict[tuple[int, int], int] = {}
+        """Bits of the shards by disk and volume, as the master knows them from this stream."""
         self._opened = False
         self._full_needed = True
         self._changes_accepted = False
@@ -91,7 +97,7 @@ class HeartbeatSession:
 
     def open(self, snapshot: NodeSnapshot) -> list[master_pb2.Heartbeat]:
         """The messages that start the stream: all volumes, then all shards."""
-        messages = [self._volumes_message(snapshot), self._shards_message()]
+        messages = [self._volumes_message(snapshot), self._shards_message(snapshot)]
         if self._identity.compat == "4.44":
             messages.append(self._state_message(snapshot))
         self._opened = True
@@ -100,14 +106,11 @@ class HeartbeatSession:
     def pulse(self, snapshot: NodeSnapshot) -> list[master_pb2.Heartbeat]:
         """The messages of one `PULSE_S`."""
         self._pulses += 1
-        messages = [self._volumes_message(snapshot)]
-        if self._pulses % _EC_EVERY_PULSES == 0:
-            messages.append(self._shards_message())
-        return messages
+        return self._regular(snapshot, with_shards=self._pulses % _EC_EVERY_PULSES == 0)
 
     def refresh(self, snapshot: NodeSnapshot) -> list[master_pb2.Heartbeat]:
         """A volume heartbeat between pulses: limits or disk states changed."""
-        return [self._volumes_message(snapshot)]
+        return self._regular(snapshot, with_shards=False)
 
     def volumes_changed(
         self, mounted: Iterable[VolumeReport], gone: Iterable[VolumeReport]
@@ -122,6 +125,26 @@ class HeartbeatSession:
             messages.append(self._delta(new_volumes=new_volumes))
         if deleted_volumes:
             messages.append(self._delta(deleted_volumes=deleted_volumes))
+        return messages
+
+    def shards_changed(
+        self, mounted: Iterable[EcVolumeReport], gone: Iterable[EcVolumeReport]
+    ) -> list[master_pb2.Heartbeat]:
+        """The same of shards, each in a message of its own."""
+        if not self._opened:
+            return []
+        messages = []
+        new_shards = [shard for report in mounted for shard in _single_shards(report)]
+        deleted_shards = [shard for report in gone for shard in _single_shards(report)]
+        if new_shards:
+            messages.append(self._delta(new_ec_shards=new_shards))
+        if deleted_shards:
+            messages.append(self._delta(deleted_ec_shards=deleted_shards))
+        told = self._told_shards
+        for shard in new_shards:
+            told[shard.disk_id, shard.id] = told.get((shard.disk_id, shard.id), 0) | shard.ec_index_bits
+        for shard in deleted_shards:
+            told[shard.disk_id, shard.id] = told.get((shard.disk_id, shard.id), 0) & ~shard.ec_index_bits
         return messages
 
     def receive(self, response: master_pb2.HeartbeatResponse) -> Reaction:
@@ -143,6 +166,14 @@ class HeartbeatSession:
             rack=who.rack,
             has_no_volumes=True,
         )
+
+    def _regular(self, snapshot: NodeSnapshot, *, with_shards: bool) -> list[master_pb2.Heartbeat]:
+        """A volume heartbeat, and the shards if it is time or the master has another idea of them."""
+        messages = [self._volumes_message(snapshot)]
+        told = {key: bits for key, bits in self._told_shards.items() if bits}
+        if with_shards or told != _all_bits(snapshot):
+            messages.append(self._shards_message(snapshot))
+        return messages
 
     def _volumes_message(self, snapshot: NodeSnapshot) -> master_pb2.Heartbeat:
         """A full or a changed-only heartbeat (sections 2.4, 2.5)."""
@@ -198,7 +229,7 @@ class HeartbeatSession:
             data_center=who.data_center,
             rack=who.rack,
             max_file_key=snapshot.max_file_key,
-            has_no_ec_shards=True,
+            has_no_ec_shards=not snapshot.ec_volumes,
             location_uuids=[disk.uuid for disk in snapshot.disks if disk.uuid],
         )
         for disk in snapshot.disks:
@@ -213,8 +244,13 @@ class HeartbeatSession:
             message.state.CopyFrom(_state(snapshot))
         return message
 
-    def _shards_message(self) -> master_pb2.Heartbeat:
-        return master_pb2.Heartbeat(has_no_ec_shards=True)
+    def _shards_message(self, snapshot: NodeSnapshot) -> master_pb2.Heartbeat:
+        """All shards (erasure-coding.md 4.9)."""
+        self._told_shards = _all_bits(snapshot)
+        return master_pb2.Heartbeat(
+            ec_shards=[_ec_volume(report) for report in snapshot.ec_volumes],
+            has_no_ec_shards=not snapshot.ec_volumes,
+        )
 
     def _state_message(self, snapshot: NodeSnapshot) -> master_pb2.Heartbeat:
         message = self._delta()
@@ -225,6 +261,8 @@ class HeartbeatSession:
         self,
         new_volumes: Sequence[master_pb2.VolumeShortInformationMessage] = (),
         deleted_volumes: Sequence[master_pb2.VolumeShortInformationMessage] = (),
+        new_ec_shards: Sequence[master_pb2.VolumeEcShardInformationMessage] = (),
+        deleted_ec_shards: Sequence[master_pb2.VolumeEcShardInformationMessage] = (),
     ) -> master_pb2.Heartbeat:
         who = self._identity
         return master_pb2.Heartbeat(
@@ -234,6 +272,8 @@ class HeartbeatSession:
             rack=who.rack,
             new_volumes=new_volumes,
             deleted_volumes=deleted_volumes,
+            new_ec_shards=new_ec_shards,
+            deleted_ec_shards=deleted_ec_shards,
         )
 
     def _short(self, report: VolumeReport) -> master_pb2.VolumeShortInformationMessage:
@@ -254,6 +294,36 @@ class HeartbeatSession:
 
 def _full(report: VolumeReport) -> master_pb2.VolumeInformationMessage:
     return master_pb2.VolumeInformationMessage(**msgspec.structs.asdict(report))
+
+
+def _bits(report: EcVolumeReport) -> int:
+    return sum(1 << shard for shard in report.shards)
+
+
+def _all_bits(snapshot: NodeSnapshot) -> dict[tuple[int, int], int]:
+    return {(report.disk_id, report.id): _bits(report) for report in snapshot.ec_volumes}
+
+
+def _ec_volume(report: EcVolumeReport) -> master_pb2.VolumeEcShardInformationMessage:
+    return master_pb2.VolumeEcShardInformationMessage(
+        id=report.id,
+        collection=report.collection,
+        ec_index_bits=_bits(report),
+        disk_type=report.disk_type,
+        expire_at_sec=report.expire_at_sec,
+        disk_id=report.disk_id,
+        shard_sizes=[length for _, length in sorted(report.shards.items())],
+        file_count=report.file_count,
+        delete_count=report.delete_count,
+        encode_ts_ns=report.encode_ts_ns,
+    )
+
+
+def _single_shards(report: EcVolumeReport) -> Iterator[master_pb2.VolumeEcShardInformationMessage]:
+    """A message for each shard, without the counts of the volume."""
+    for shard, length in sorted(report.shards.items()):
+        one = msgspec.structs.replace(report, shards={shard: length}, file_count=0, delete_count=0)
+        yield _ec_volume(one)
 
 
 def _state(snapshot: NodeSnapshot) -> volume_server_pb2.VolumeServerState:

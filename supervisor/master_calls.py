@@ -69,18 +69,30 @@ class MasterCalls:
         raise VolumeNotFound(f"volume id {request.volume_id} not found")
 
     def _remember(self, volume_id: int, entries: Sequence[Any]) -> calls.Locations:
-        locations = calls.Locations(
-            [
-                calls.Location(
-                    entry.url, entry.public_url, entry.grpc_port, entry.read_only or entry.read_only_can_delete
-                )
-                for entry in entries
-            ]
-        )
+        locations = calls.Locations([_location(entry) for entry in entries])
         if len(self._lookups) >= _CACHED_VOLUMES_MAX:
             self._lookups.clear()
         self._lookups[volume_id] = _CachedLookup(locations, time.monotonic())
         return locations
+
+    def lookup_shards(self, request: calls.LookupEcVolume) -> calls.EcLocations:
+        """Where the shards of a volume are. Raises `VolumeNotFound` when the master knows of none, and `RetryError`
+        when it cannot be asked."""
+        from volumed.wire.master_pb2 import LookupEcVolumeRequest
+
+        try:
+            response = self._call(self._current(), "LookupEcVolume", LookupEcVolumeRequest(volume_id=request.volume_id))
+        except _CallFailed as error:
+            text = f"lookup ec volume {request.volume_id}: {error}"
+            unknown = f"ec volume {request.volume_id} not found" in str(error)
+            raise (VolumeNotFound(text) if unknown else RetryError(text)) from None
+        return calls.EcLocations(
+            {
+                entry.shard_id: [_location(location) for location in entry.locations]
+                for entry in response.shard_id_locations
+                if entry.locations
+            }
+        )
 
     def mark_readonly(self, request: calls.MarkReadonlyOnMaster) -> None:
         """Tell the current master, or, when it says that it is not the leader, the leader. Raises `VolumedError`."""
@@ -180,6 +192,10 @@ class MasterCalls:
                 del self._channels[address]
 
 
+def _location(entry: Any) -> calls.Location:
+    return calls.Location(entry.url, entry.public_url, entry.grpc_port, entry.read_only or entry.read_only_can_delete)
+
+
 def _mark_failed(master: str, request: calls.MarkReadonlyOnMaster, error: _CallFailed) -> VolumedError:
     # COMPAT: the reference says "read only" of both directions.
     return VolumedError(
@@ -198,6 +214,9 @@ class MasterCluster:
 
     def look_up(self, request: calls.LookupVolume, reply: Reply) -> None:
         self._jobs.submit(lambda: self._master.lookup(request), reply.result, reply.error)
+
+    def look_up_shards(self, request: calls.LookupEcVolume, reply: Reply) -> None:
+        self._jobs.submit(lambda: self._master.lookup_shards(request), reply.result, reply.error)
 
     def mark_readonly(self, request: calls.MarkReadonlyOnMaster, reply: Reply) -> None:
         self._jobs.submit(lambda: self._master.mark_readonly(request), lambda _: reply.result(), reply.error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from supervisor.node import VolumeChanges
+from supervisor.node import ShardChanges, VolumeChanges
 from volumed.bus.events import NodeOptions, StorageBackends
 
 __all__ = ["Membership"]
@@ -42,6 +42,9 @@ class Membership(Protocol):
 
     def volumes_changed(self, changes: VolumeChanges) -> None:
         """Volumes came or went; the cluster must know at once."""
+
+    def shards_changed(self, changes: ShardChanges) -> None:
+        """Shards came or went; the same."""
 
     def volumes_reported(self) -> None:
         """Numbers of volumes changed; the cluster may know with the next pulse."""

@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from supervisor.disks import BEHAVIOUR, Behaviour
 from volumed.bus import calls, events
 from volumed.config.node import DiskConfig, NodeConfig
 from volumed.errors import NoFreeSpace, VolumeExists
-from volumed.formats.report import VolumeReport
+from volumed.formats.report import SHARDS_PER_SLOT, EcVolumeReport, VolumeReport
 from volumed.formats.volumename import display_disk_type
 from volumed.nodetable import DiskState
 
-__all__ = ["Disk", "Node", "VolumeChanges"]
+__all__ = ["Disk", "Node", "ShardChanges", "VolumeChanges"]
 
 _RESERVATION_LIFE_S = 120.0
 """A reservation whose owner died is forgotten; longer than the longest allocating call may take."""
@@ -30,6 +32,13 @@ class VolumeChanges(NamedTuple):
 
     mounted: list[VolumeReport]
     gone: list[VolumeReport]
+
+
+class ShardChanges(NamedTuple):
+    """The same of erasure coded volumes; each report has only the shards that it is about."""
+
+    mounted: list[EcVolumeReport]
+    gone: list[EcVolumeReport]
 
 
 @dataclass
@@ -47,6 +56,7 @@ class Disk:
     """What probes find wrong with it."""
     uuid: str = ""
     volumes: dict[int, events.VolumeStatistics] = field(default_factory=dict)
+    ec_volumes: dict[int, EcVolumeReport] = field(default_factory=dict)
     total_bytes: int = 0
     free_bytes: int = 0
     reserved_bytes: int = 0
@@ -61,11 +71,27 @@ class Disk:
     @property
     def slots(self) -> int:
         """Volumes the master may count on: what is in use here while space is low (storage.md 9.2)."""
-        return self.local_volumes() if self.space_low else max(0, self.volumes_max)
+        return self.local_volumes() + self._shard_slots() if self.space_low else max(0, self.volumes_max)
+
+    @property
+    def free_slots(self) -> int:
+        """Volumes that it may get (storage.md 9.2)."""
+        return ((self.volumes_max - len(self.volumes)) * SHARDS_PER_SLOT - self._shard_count()) // SHARDS_PER_SLOT
 
     def local_volumes(self) -> int:
         """Volumes whose data is here."""
         return sum(not volume.report.remote_storage_name for volume in self.volumes.values())
+
+    def _shard_count(self) -> int:
+        return sum(len(volume.shards) for volume in self.ec_volumes.values())
+
+    def forget_volumes(self) -> None:
+        """Nothing is known of it any more."""
+        self.volumes.clear()
+        self.ec_volumes.clear()
+
+    def _shard_slots(self) -> int:
+        return math.ceil(self._shard_count() / SHARDS_PER_SLOT)
 
 
 class _Reservation(NamedTuple):
@@ -94,6 +120,7 @@ class Node:
             disk.volumes[volume.report.id] = volume
         for volume_id in report.gone:
             disk.volumes.pop(volume_id, None)
+        disk.ec_volumes = {volume.id: volume for volume in report.ec_volumes}
         limits = disk.slots
         disk.total_bytes = report.total_bytes
         disk.free_bytes = report.free_bytes
@@ -117,11 +144,30 @@ class Node:
             [volume.report for volume in changes.gone],
         )
 
+    def take_shard_changes(self, changes: events.ShardsChanged) -> ShardChanges:
+        """The same of shards."""
+        disk = self.disks[changes.disk_id]
+        for report in changes.mounted:
+            known = disk.ec_volumes.get(report.id, report)
+            disk.ec_volumes[report.id] = replace(known, shards=known.shards | report.shards)
+        for report in changes.gone:
+            known = disk.ec_volumes.pop(report.id, report)
+            left = {shard: length for shard, length in known.shards.items() if shard not in report.shards}
+            if left:
+                disk.ec_volumes[report.id] = replace(known, shards=left)
+        return ShardChanges(changes.mounted, changes.gone) if disk.behaviour.reported else ShardChanges([], [])
+
     def reports(self) -> Iterator[VolumeReport]:
         """Every volume the master is told of."""
         for disk in self.disks:
             if disk.behaviour.reported:
                 yield from (volume.report for volume in disk.volumes.values() if volume.reported)
+
+    def shard_reports(self) -> Iterator[EcVolumeReport]:
+        """Every erasure coded volume the master is told of, once for each disk that has shards of it."""
+        for disk in self.disks:
+            if disk.behaviour.reported:
+                yield from disk.ec_volumes.values()
 
     def max_file_key(self) -> int:
         """Highest needle key of all reported volumes."""
@@ -181,7 +227,7 @@ class Node:
         return disk_id
 
     def _free_slots(self, disk: Disk) -> int:
-        return disk.volumes_max - len(disk.volumes) - self._reserved(disk.config.disk_id)
+        return disk.free_slots - self._reserved(disk.config.disk_id)
 
     def _has_room(self, disk: Disk) -> bool:
         if not disk.behaviour.serves or not disk.behaviour.counted or disk.space_low:
@@ -217,6 +263,10 @@ class Node:
             started_at_s=started_at_s,
             processes=processes,
             reads=reads,
+            ec_volumes=sorted(
+                (report for disk in self.disks for report in disk.ec_volumes.values()),
+                key=lambda report: (report.id, report.disk_id),
+            ),
         )
 
 

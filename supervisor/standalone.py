@@ -20,7 +20,7 @@ import msgspec
 
 from supervisor.jobs import Jobs
 from supervisor.master_calls import unknown_ping_target
-from supervisor.node import Node, VolumeChanges
+from supervisor.node import Node, ShardChanges, VolumeChanges
 from volumed.bus import calls
 from volumed.bus.events import NodeOptions, StorageBackends
 from volumed.bus.router import Reply
@@ -152,6 +152,19 @@ class Standalone:
         here = calls.Location(self._url, self._config.public_url, self._config.grpc_port)
         reply.result(calls.Locations([here]))
 
+    def look_up_shards(self, request: calls.LookupEcVolume, reply: Reply) -> None:
+        """The shards that are mounted here. Raises `VolumeNotFound`."""
+        here = calls.Location(self._url, self._config.public_url, self._config.grpc_port)
+        shards = {
+            shard: [here]
+            for report in self._node.shard_reports()
+            if report.id == request.volume_id
+            for shard in report.shards
+        }
+        if not shards:
+            raise VolumeNotFound(f"lookup ec volume {request.volume_id}: ec volume {request.volume_id} not found")
+        reply.result(calls.EcLocations(shards))
+
     def mark_readonly(self, _: calls.MarkReadonlyOnMaster, reply: Reply) -> None:
         """Nobody else has to know."""
         reply.result()
@@ -187,6 +200,9 @@ class Standalone:
 
     def volumes_changed(self, _: VolumeChanges) -> None:
         self.volumes_reported()
+
+    def shards_changed(self, _: ShardChanges) -> None:
+        """There is nobody to tell."""
 
     def capacity_changed(self) -> None:
         self.volumes_reported()

@@ -269,6 +269,8 @@ class Supervisor:
                 self._cluster.volumes_reported()
             case events.VolumesChanged():
                 self._cluster.volumes_changed(self._node.take_changes(event))
+            case events.ShardsChanged():
+                self._cluster.shards_changed(self._node.take_shard_changes(event))
             case events.DiskReady():
                 keeper.opened(event)
             case events.DiskFailed():

@@ -24,7 +24,15 @@ def report(volume_id: int, **fields) -> VolumeReport:
 
 def snapshot(*volumes: VolumeReport, disks=(DISK,), **fields) -> NodeSnapshot:
     return NodeSnapshot(
-        **{"disks": disks, "volumes": volumes, "max_file_key": 9, "maintenance": False, "state_version": 0, **fields}
+        **{
+            "disks": disks,
+            "volumes": volumes,
+            "ec_volumes": (),
+            "max_file_key": 9,
+            "maintenance": False,
+            "state_version": 0,
+            **fields,
+        }
     )
 
 

@@ -13,7 +13,7 @@ from volumed.bus import calls, events
 from volumed.config.node import DiskConfig, NodeConfig
 from volumed.errors import ClientError, FormatError, NodeError, NoFreeSpace, VolumedError, VolumeNotFound
 from volumed.formats.fileid import parse_batch_file_id
-from volumed.formats.report import VolumeReport
+from volumed.formats.report import EcVolumeReport, VolumeReport
 from volumed.nodetable import DiskState
 
 LIMIT = 1000
@@ -244,6 +244,16 @@ def test_look_up_names_this_node(setup):
     assert answer.value.locations == [calls.Location("127.0.0.1:8080", "pub:1", 18080)]
     with pytest.raises(VolumeNotFound):
         setup.standalone.look_up(calls.LookupVolume(5), answer)
+
+
+def test_shards_that_are_mounted_are_here(setup):
+    answer = Answer()
+    setup.node.disks[0].ec_volumes[4] = EcVolumeReport(4, "", {3: 1, 0: 1}, 0)
+    setup.standalone.look_up_shards(calls.LookupEcVolume(4), answer)
+    here = [calls.Location("127.0.0.1:8080", "pub:1", 18080)]
+    assert answer.value.shards == {0: here, 3: here}
+    with pytest.raises(VolumeNotFound, match="ec volume 5 not found"):
+        setup.standalone.look_up_shards(calls.LookupEcVolume(5), answer)
 
 
 def test_there_is_no_master(setup):

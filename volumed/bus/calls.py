@@ -10,6 +10,8 @@ from typing import ClassVar
 
 import msgspec
 
+from volumed.formats.report import EcVolumeReport
+
 __all__ = [
     "AllocateVolume",
     "AssignFileId",
@@ -19,10 +21,12 @@ __all__ = [
     "DeleteNeedles",
     "DeleteVolume",
     "DiskStatusView",
+    "EcLocations",
     "Empty",
     "GetState",
     "LeaveCluster",
     "Location",
+    "LookupEcVolume",
     "LookupVolume",
     "MarkReadonly",
     "MarkReadonlyOnMaster",
@@ -257,6 +261,8 @@ class NodeStatusView(msgspec.Struct, frozen=True):
     started_at_s: float
     processes: int
     reads: ReadHistoryView
+    ec_volumes: list[EcVolumeReport] = []
+    """By id, then disk."""
 
 
 class NodeStatus(Request, frozen=True):
@@ -304,6 +310,20 @@ class LookupVolume(Request, frozen=True):
     collection: str = ""
     max_age_s: float = 0.0
     Result: ClassVar[type[msgspec.Struct]] = Locations
+
+
+class EcLocations(msgspec.Struct, frozen=True):
+    """Where the shards of an erasure coded volume are, this node included; shards that nobody has are left out."""
+
+    shards: dict[int, list[Location]]
+
+
+class LookupEcVolume(Request, frozen=True):
+    """Ask the master where the shards of a volume are (erasure-coding.md 4.11); nothing is remembered. Fails with
+    ``lookup ec volume <vid>: <cause>``."""
+
+    volume_id: int
+    Result: ClassVar[type[msgspec.Struct]] = EcLocations
 
 
 class MarkReadonlyOnMaster(Request, frozen=True):
@@ -397,6 +417,7 @@ SupervisorRequest = (
     | SetState
     | LeaveCluster
     | LookupVolume
+    | LookupEcVolume
     | MarkReadonlyOnMaster
     | DeleteAtServer
     | PingMaster

@@ -141,5 +141,5 @@ class StorageBackends(Event, frozen=True):
     backends: list[BackendSettings]
 
 
-WorkerEvent = DiskReady | DiskFailed | DiskHealth | DiskReport | VolumesChanged | Pong
+WorkerEvent = DiskReady | DiskFailed | DiskHealth | DiskReport | VolumesChanged | ShardsChanged | Pong
 SupervisorEvent = Ping | NodeOptions | StorageBackends

@@ -10,7 +10,10 @@ from struct import Struct
 import msgspec
 from xxhash import xxh64_intdigest
 
-__all__ = ["EcVolumeReport", "VolumeReport", "volume_hash", "volumes_digest"]
+__all__ = ["SHARDS_PER_SLOT", "EcVolumeReport", "VolumeReport", "volume_hash", "volumes_digest"]
+
+SHARDS_PER_SLOT = 10
+"""So many shards take the place of one volume, whatever their ratio."""
 
 _NUMBERS = Struct("<IQQQQIIIIIB")
 _SECONDS = Struct("<q")
