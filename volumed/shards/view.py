@@ -35,6 +35,19 @@ class EcVolume(NamedTuple):
     source: EcSource
     """The shards of this node are read first."""
 
+    @classmethod
+    def of(cls, volume_id: int, disks: tuple[MountedShards, ...]) -> EcVolume:
+        """What some disks have, at least one, together."""
+        first = disks[0].record
+        usable = [disk for disk in disks if accepts(first.encode_ts_ns, disk.record.encode_ts_ns)]
+        # Of a shard that two disks have, the first counts.
+        here = {shard: disk for disk in reversed(usable) for shard in disk.record.shards}
+        ratio = Ratio(first.data_shards, first.parity_shards)
+        geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
+        layout = geometry.layout(max(first.shards.values(), default=0))
+        source = EcSource(volume_id, first.version, layout, erasure_code(ratio), tuple(sorted(here)))
+        return cls(volume_id, disks, here, source)
+
     @property
     def encode_ts_ns(self) -> int:
         """Identity of the encode run; 0: unknown."""
@@ -65,17 +78,5 @@ class EcView:
             return None
         known = self._known.get(volume_id)
         if known is None or known.disks != disks:
-            known = self._known[volume_id] = _put_together(volume_id, disks)
+            known = self._known[volume_id] = EcVolume.of(volume_id, disks)
         return known
-
-
-def _put_together(volume_id: int, disks: tuple[MountedShards, ...]) -> EcVolume:
-    first = disks[0].record
-    usable = [disk for disk in disks if accepts(first.encode_ts_ns, disk.record.encode_ts_ns)]
-    # Of a shard that two disks have, the first counts.
-    here = {shard: disk for disk in reversed(usable) for shard in disk.record.shards}
-    ratio = Ratio(first.data_shards, first.parity_shards)
-    geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
-    layout = geometry.layout(max(first.shards.values(), default=0))
-    source = EcSource(volume_id, first.version, layout, erasure_code(ratio), tuple(sorted(here)))
-    return EcVolume(volume_id, disks, here, source)
