@@ -107,7 +107,8 @@ def test_the_good_disk_is_served(
         errors = disk_errors(node)
         assert bool(errors[0]) == bad_first, errors
         assert bool(errors[1]) != bad_first, errors
-        assert re.search(rf"^ERROR .* cannot open {bad}: ", node.log_tail(), re.MULTILINE)
+        told = re.compile(rf"^ERROR .* cannot open {bad}: ", re.MULTILINE)
+        wait_until(lambda: bool(told.search(node.log_tail())), timeout_s=BACK_S, what="the log says why")
         assert slots(master, node) == SLOTS
 
         # Each in its collection: a server that leaves while volumes are made breaks the master's list for good.
@@ -155,8 +156,12 @@ def test_the_disk_serves_when_its_directory_appears(master: Master, tmp_path: Pa
         assert get(node.address, f"/{fid}").body == b"on the late disk"
         wait_until(lambda: slots(master, node) == 2 * SLOTS, timeout_s=BACK_S, what="its slots in the master")
         volume = fid.partition(",")[0]
-        found = get_json(master.address, f"/dir/lookup?volumeId={volume}")
-        assert [location["url"] for location in found["locations"]] == [node.address]
+
+        def located() -> bool:
+            found = get_json(master.address, f"/dir/lookup?volumeId={volume}")
+            return [location["url"] for location in found["locations"]] == [node.address]
+
+        wait_until(located, timeout_s=BACK_S, what="its volume in the master")
 
 
 def test_a_node_whose_only_disk_fails_says_so_and_recovers(tmp_path: Path, bad: Path) -> None:

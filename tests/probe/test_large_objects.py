@@ -29,6 +29,7 @@ SIZE = int(os.environ.get("VOLUMED_LARGE_MB", "120")) << 20
 FRONT_BYTES_MAX = 48 << 20
 NODE_BYTES_MAX = 80 << 20
 INTERRUPTED = 40 << 20
+LIMIT_S = 60.0
 NOISE = Pattern(SIZE)
 TEXT = Pattern(SIZE, text=True)
 FORM_HEAD = (
@@ -61,7 +62,10 @@ class Node(Volumed):
 
     def spools(self) -> list[str]:
         """Files without a name that the worker holds on its disk."""
-        (worker,) = roles(self)["worker"]
+        workers = roles(self)["worker"]
+        if len(workers) != 1:
+            raise OSError("a worker ends or starts")
+        (worker,) = workers
         found = []
         for link in Path(f"/proc/{worker}/fd").iterdir():
             with contextlib.suppress(OSError):
@@ -112,7 +116,7 @@ def test_a_raw_object(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     assert parts.status == 206
     assert parts.length == int(parts.headers["Content-Length"]) > last - first
     assert exchange("HEAD", node.address, f"/{fid}").headers["Content-Length"] == str(SIZE)
-    assert node.spools() == []
+    wait_until(lambda: node.spools() == [], timeout_s=LIMIT_S, what="no spool")
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["length", "chunked"])
@@ -202,7 +206,7 @@ def test_an_end_in_the_middle_leaves_nothing(tmp_path: Path, victim: str) -> Non
         files = node.files()
         begun = Upload(node, pattern)
         stack.callback(begun.connection.close)
-        wait_until(lambda: len(node.spools()) == 1, timeout_s=20, what="a spool")
+        wait_until(lambda: len(node.spools()) == 1, timeout_s=LIMIT_S, what="a spool")
         assert node.files() == files
         # The volume is free while a body arrives.
         assert upload(node.address, node.fid(), b"meanwhile").status == 201
@@ -218,8 +222,8 @@ def test_an_end_in_the_middle_leaves_nothing(tmp_path: Path, victim: str) -> Non
                 os.kill(pid, signal.SIGKILL)
             with pytest.raises((OSError, http.client.HTTPException)):
                 begun.finish()
-        wait_until(lambda: len(roles(node)["worker"]) == 1 and node.spools() == [], timeout_s=30, what="no spool")
-        wait_until(lambda: get(node.address, f"/{kept}").status == 200, timeout_s=30, what="the node serves")
+        wait_until(lambda: node.spools() == [], timeout_s=LIMIT_S, what="no spool")
+        wait_until(lambda: get(node.address, f"/{kept}").status == 200, timeout_s=LIMIT_S, what="the node serves")
         assert node.files() == files
         assert exchange("GET", node.address, f"/{kept}").digest == pattern.digest()
         assert get(node.address, f"/{begun.fid}").status == 404
@@ -240,7 +244,7 @@ def test_a_disk_without_room_gives_it_back(tmp_path: Path) -> None:
             assert refused.status == 500
             assert refused.start.startswith(b'{"error":"failed to write to local disk: ')
             assert b"file too large" in refused.start
-            wait_until(lambda: node.spools() == [], timeout_s=20, what="no spool")
+            wait_until(lambda: node.spools() == [], timeout_s=LIMIT_S, what="no spool")
             assert node.files() == files
         resource.prlimit(worker, resource.RLIMIT_FSIZE, unlimited)
         fid = node.fid()
