@@ -28,7 +28,16 @@ _log = logging.getLogger(__name__)
 Behaviour = Callable[..., Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
-WITH_CALL = frozenset({"ScrubVolume", "VolumeTailReceiver"})
+WITH_CALL = frozenset(
+    {
+        "ScrubVolume",
+        "VolumeEcShardsDelete",
+        "VolumeEcShardsGenerate",
+        "VolumeEcShardsRebuild",
+        "VolumeEcShardsToVolume",
+        "VolumeTailReceiver",
+    }
+)
 """Unary methods that last: their behaviours get the `Call` too."""
 
 _CANCELLATION_LAG_S = 0.05

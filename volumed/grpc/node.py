@@ -11,7 +11,9 @@ from volumed.errors import Code, DiskUnavailable, VolumedError, VolumeNotFound
 from volumed.grpc import texts
 from volumed.grpc.channels import Channels
 from volumed.grpc.streams import Call
-from volumed.nodetable import DISK_STATES_THAT_SERVE, NodeTable
+from volumed.metrics.page import MetricsPage
+from volumed.metrics.scrubs import ScrubMetrics
+from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskState, NodeTable
 from volumed.security.settings import GrpcIdentity
 from volumed.storage.view import VolumeHandle
 
@@ -47,6 +49,7 @@ class GrpcNode:
         """``channels`` to other servers are plain by default."""
         self.config = config
         self.channels = channels or Channels(GrpcIdentity())
+        self.scrubs = ScrubMetrics(MetricsPage(config.metrics_path("grpc")))
         self._table = table
         self._caller = caller
         self._locator = locator
@@ -63,6 +66,10 @@ class GrpcNode:
         if row.state not in DISK_STATES_THAT_SERVE:
             raise DiskUnavailable(f"disk {disk_id} is {row.state.name.lower()}", Code.UNAVAILABLE)
         return self._caller.call(self.config.worker_endpoint(disk_id, row.epoch), request, timeout_s)
+
+    def disk_states(self) -> list[DiskState]:
+        """States of all disks, in their order."""
+        return [row.state for row in self._table.disks]
 
     def serving_disks(self) -> list[int]:
         """Ids of the disks whose workers answer, ascending."""

@@ -10,12 +10,16 @@ from grpc_reflection.v1alpha import reflection
 
 from volumed.grpc import texts
 from volumed.grpc.admin_gate import AdminGate
+from volumed.grpc.ec_node import EcNode
 from volumed.grpc.handlers import Behaviour, Handler, method_handler, refusal
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import PROFILES
 from volumed.grpc.servicers.configure import ConfigureServicer
 from volumed.grpc.servicers.copy import CopyServicer
 from volumed.grpc.servicers.deletes import DeletesServicer
+from volumed.grpc.servicers.ec_delete import EcDeleteServicer
+from volumed.grpc.servicers.ec_mount import EcMountServicer
+from volumed.grpc.servicers.ec_operations import EcOperationsServicer
 from volumed.grpc.servicers.fetch import FetchServicer
 from volumed.grpc.servicers.files import FilesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
@@ -56,6 +60,9 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     profile = PROFILES[node.config.compat]
     lifecycle = LifecycleServicer(node, profile)
     configure = ConfigureServicer(node)
+    ec = EcNode(node)
+    ec_operations = EcOperationsServicer(ec)
+    ec_mount = EcMountServicer(node)
     files = FilesServicer(node)
     status = StatusServicer(node)
     marks = MarksServicer(node, profile)
@@ -87,6 +94,11 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "VolumeConsolidateIndex": configure.volume_consolidate_index,
         "VolumeCopy": CopyServicer(node, profile).volume_copy,
         "VolumeDelete": lifecycle.volume_delete,
+        "VolumeEcShardsDelete": EcDeleteServicer(ec).volume_ec_shards_delete,
+        "VolumeEcShardsGenerate": ec_operations.volume_ec_shards_generate,
+        "VolumeEcShardsInfo": ec_mount.info,
+        "VolumeEcShardsMount": ec_mount.mount,
+        "VolumeEcShardsUnmount": ec_mount.unmount,
         "VolumeIncrementalCopy": files.volume_incremental_copy,
         "VolumeMarkReadonly": marks.volume_mark_readonly,
         "VolumeMarkWritable": marks.volume_mark_writable,

@@ -1,0 +1,78 @@
+"""Everything that makes or removes shards on one disk. What that takes is imported with the first call: many workers
+never have any, and would pay for it with memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from volumed.bus.ec_calls import (
+    DeleteEcGenerations,
+    DeleteEcIndex,
+    DeleteShards,
+    FollowEcJob,
+    StartEncode,
+    StopEcJob,
+    WipeEcFiles,
+)
+from volumed.bus.router import Reply
+from volumed.storage.disk import Disk
+from workers.host import Shell
+
+if TYPE_CHECKING:
+    from workers.ec_jobs import EcJobs
+    from workers.ec_volumes import EcVolumes
+
+__all__ = ["EcOperations"]
+
+Handler = Callable[[Any, Reply], None]
+
+
+class EcOperations:
+    """Used on the loop thread."""
+
+    def __init__(self, disk: Disk, shell: Shell, volumes: EcVolumes) -> None:
+        self._disk = disk
+        self._shell = shell
+        self._volumes = volumes
+        self._jobs: EcJobs | None = None
+        self._real: dict[type[Any], Handler] = {}
+        self.handlers: dict[type[Any], Handler] = dict.fromkeys(
+            (
+                WipeEcFiles,
+                DeleteShards,
+                DeleteEcIndex,
+                DeleteEcGenerations,
+                StartEncode,
+                FollowEcJob,
+                StopEcJob,
+            ),
+            self._serve,
+        )
+
+    def tick(self) -> None:
+        """Stop what nobody asks about."""
+        if self._jobs is not None:
+            self._jobs.tick()
+
+    def stop(self) -> None:
+        """The worker is stopping."""
+        if self._jobs is not None:
+            self._jobs.stop_all()
+
+    def _serve(self, request: Any, reply: Reply) -> None:
+        if self._jobs is None:
+            self._jobs = self._load()
+        self._real[type(request)](request, reply)
+
+    def _load(self) -> EcJobs:
+        from workers.ec_encoding import EcEncoding
+        from workers.ec_jobs import EcJobs
+        from workers.ec_removal import EcRemoval
+
+        working: set[int] = set()
+        jobs = EcJobs(self._shell, working)
+        volumes = self._volumes
+        removal = EcRemoval(self._disk, self._shell, volumes.turns, volumes.unmount, working)
+        self._real = jobs.handlers | removal.handlers | EcEncoding(self._disk, self._shell, jobs).handlers
+        return jobs
