@@ -56,6 +56,13 @@ COOKIE = 0xAABBCCDD
 PATH = "/7,01aabbccdd"
 
 
+class NoShards:
+    """No erasure coded volume is here."""
+
+    def find(self, _volume_id: int) -> None:
+        return None
+
+
 class FakeFiles:
     """The page cache: everything or nothing."""
 
@@ -76,6 +83,7 @@ class FakeNode:
         self.healthy = True
         self.uploads = self.downloads = None
         self.view = self
+        self.shards = NoShards()
         self.supervisor = self
         self.peers = self
         self.scheme = "http"

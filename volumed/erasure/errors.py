@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from volumed.errors import Code, DiskError, FormatError, NeedleNotFound, NoFreeSpace, RetryError
+from volumed.errors import (
+    Code,
+    CookieMismatch,
+    DiskError,
+    FormatError,
+    NeedleNotFound,
+    NoFreeSpace,
+    RetryError,
+    VolumedError,
+    VolumeNotFound,
+)
 
 __all__ = [
     "BadEcConfig",
     "BadEcIndex",
     "BadSidecar",
+    "EcCookieMismatch",
     "EcInterrupted",
+    "EcReadFailed",
+    "EcVolumeNotFound",
+    "MountFailed",
+    "NoShardLocation",
     "NoSpaceForShards",
-    "NotMountable",
     "NoSuchEcNeedle",
+    "NotMountable",
     "RebuildRefused",
     "TooFewShards",
     "UnclearLayout",
@@ -89,6 +104,44 @@ class NoSuchEcNeedle(NeedleNotFound):
         self, text: str = "locate in local ec volume: FindNeedleFromEcx: needle not found", code: Code | None = None
     ) -> None:
         super().__init__(text, code)
+
+
+class EcVolumeNotFound(VolumeNotFound):
+    """No shard of the volume is mounted."""
+
+    @classmethod
+    def of(cls, volume_id: int) -> EcVolumeNotFound:
+        return cls(f"ec volume {volume_id} not found")
+
+    @classmethod
+    def for_info(cls, volume_id: int) -> EcVolumeNotFound:
+        return cls(f"VolumeEcShardsInfo: EC volume {volume_id} not found")
+
+
+class EcCookieMismatch(CookieMismatch):
+    """The cookie of a deletion is not the stored one (4.12)."""
+
+    @classmethod
+    def of(cls, cookie: int) -> EcCookieMismatch:
+        return cls(f"unexpected cookie {cookie:x}")
+
+
+class NoShardLocation(RetryError):
+    """No server is known to have any shard of a volume."""
+
+    default_code = Code.UNKNOWN
+
+    @classmethod
+    def of(cls, volume_id: int) -> NoShardLocation:
+        return cls(f"ec volume {volume_id}: no server is known to have a shard")
+
+
+class EcReadFailed(DiskError):
+    """A needle that cannot be read from the shards that are left (4.11)."""
+
+    @classmethod
+    def of(cls, reason: str) -> EcReadFailed:
+        return cls(f"ReadEcShardIntervals: {reason}")
 
 
 class UnclearLayout(DiskError):
@@ -195,3 +248,17 @@ class NotMountable(DiskError):
         # COMPAT: what two sidecars disagree about follows a blank, everything else a colon.
         between = " " if cause.startswith("generation") else ": "
         return cls(f"failed to create ec volume {volume_id}: ec volume {volume_id}{between}{cause}")
+
+
+class MountFailed(VolumedError):
+    """A shard is not mounted (5.2)."""
+
+    @classmethod
+    def of(cls, volume_id: int, shard_id: int, failures: Sequence[tuple[str, str]], *, has_index: bool) -> MountFailed:
+        """``failures``: directory and cause of every disk that has the shard and cannot mount it."""
+        if failures:
+            cause = " load failures: " + "; ".join(f"{directory}: {cause}" for directory, cause in failures)
+        else:
+            cause = " not found on disk" if has_index else ": no .ecx index found on any local disk"
+        shard = f"{volume_id}.{shard_id}"
+        return cls(f"mount {shard}: MountEcShards {shard}{cause}")

@@ -9,6 +9,7 @@ from volumed.bus.bodypool import BodyPool
 from volumed.bus.link import DiskLink
 from volumed.bus.supervisor_link import SupervisorLink
 from volumed.config.node import NodeConfig
+from volumed.http.objects.front_shards import FrontShards, LoopCalls
 from volumed.http.objects.peer import PeerClient
 from volumed.http.objects.throttle import Throttle
 from volumed.images.service import ImageService
@@ -16,6 +17,7 @@ from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import NodeTable
 from volumed.security.access import Access, AccessView
 from volumed.security.tls import TlsContext
+from volumed.shards.node import NodeShards
 from volumed.storage.view import NodeView
 
 __all__ = ["FrontNode"]
@@ -46,6 +48,8 @@ class FrontNode:
         self._table = table
         self._access = AccessView(table, config.runtime_dir)
         self._links = [DiskLink(loop, config, table, disk.disk_id, self.pool) for disk in config.disks]
+        calls = LoopCalls(loop, self.supervisor, self.link)
+        self.shards = FrontShards(NodeShards(config, self.view, calls, metrics.needle_repaired))
 
     @property
     def healthy(self) -> bool:

@@ -13,6 +13,9 @@ __all__ = [
     "DISK_STATE",
     "DOWNLOADS_IN_FLIGHT",
     "DOWNLOAD_LIMIT",
+    "EC_REBUILDS",
+    "EC_REBUILD_SECONDS",
+    "EC_REPAIRED",
     "FAMILIES",
     "HANDLER_EVENTS",
     "INVALID_NEEDLES",
@@ -24,6 +27,7 @@ __all__ = [
     "PROCESSES",
     "PROCESS_CPU",
     "PROCESS_MEMORY",
+    "QUARANTINED",
     "READ_FAILURES",
     "READ_ONLY_VOLUMES",
     "REPLICATIONS",
@@ -32,6 +36,9 @@ __all__ = [
     "REPLICATION_TARGETS",
     "REQUESTS",
     "RESOURCE",
+    "SCRUB_SHARD_FAILURES",
+    "SCRUB_TIME",
+    "SCRUB_VOLUME_FAILURES",
     "SECONDS",
     "START_TIME",
     "UPLOADS_IN_FLIGHT",
@@ -61,12 +68,14 @@ class Owner(enum.StrEnum):
     """Which processes update a metric. Fronts and workers count in pages, the supervisor states what it knows."""
 
     FRONT = "front"
+    GRPC_FRONT = "grpc front"
     WORKER = "worker"
     SUPERVISOR = "supervisor"
 
 
 class Family(NamedTuple):
-    """One metric with all its series. ``buckets`` are the upper bounds of a histogram, without infinity."""
+    """One metric with all its series. ``buckets`` are the upper bounds of a histogram, without infinity. A ``lasting``
+    gauge holds beyond the end of the process that set it."""
 
     name: str
     kind: Kind
@@ -74,6 +83,7 @@ class Family(NamedTuple):
     owner: Owner
     help: str
     buckets: tuple[float, ...] = ()
+    lasting: bool = False
 
     @property
     def cells(self) -> int:
@@ -82,6 +92,7 @@ class Family(NamedTuple):
 
 
 _SECONDS = tuple(0.0001 * 2**k for k in range(24))
+_REBUILD_SECONDS = tuple(0.01 * 2**k for k in range(20))
 _TARGETS = (1.0, 2.0, 3.0, 4.0, 5.0)
 _REFERENCE = "SeaweedFS_volumeServer_"
 
@@ -92,6 +103,10 @@ FAMILIES: dict[str, Family] = {}
 
 def _front(name: str, kind: Kind, labels: tuple[str, ...], text: str, buckets: tuple[float, ...] = ()) -> Family:
     return _register(Family(name, kind, labels, Owner.FRONT, text, buckets))
+
+
+def _grpc_front(name: str, kind: Kind, labels: tuple[str, ...], text: str) -> Family:
+    return _register(Family(name, kind, labels, Owner.GRPC_FRONT, text, lasting=True))
 
 
 def _worker(name: str, kind: Kind, labels: tuple[str, ...], text: str, buckets: tuple[float, ...] = ()) -> Family:
@@ -135,14 +150,33 @@ REPLICATION_FAILURES = _front(
 UPLOAD_ERRORS = _front(
     "SeaweedFS_upload_error_total", _C, ("code",), "Failed uploads to other servers; code 0: no answer."
 )
+EC_REPAIRED = _front(
+    "volumed_ec_repaired_reads_total", _C, (), "Reads of erasure coded needles that had to do without a damaged shard."
+)
+
+# What the gRPC front counts
+
+SCRUB_TIME = _grpc_front(
+    _REFERENCE + "scrub_last_time_seconds", _G, ("mode",), "Last complete scrub of a mode, seconds since 1970."
+)
+SCRUB_VOLUME_FAILURES = _grpc_front(
+    _REFERENCE + "scrub_volume_failures", _C, ("mode",), "Broken volumes that scrubs found, erasure coded ones too."
+)
+SCRUB_SHARD_FAILURES = _grpc_front(_REFERENCE + "scrub_shard_failures", _C, ("mode",), "Broken shards that scrubs found.")
 
 # What workers count
 
 IO_ERRORS = _worker(_REFERENCE + "storage_io_error_total", _C, (), "Reads and writes of disks that ended in EIO.")
+QUARANTINED = _worker(_REFERENCE + "io_quarantine", _G, ("kind",), "Volumes and shards withdrawn after repeated EIO.")
 
 VACUUM_COMPACTIONS = _worker(_REFERENCE + "vacuuming_compact_count", _C, ("success",), "Compactions of volumes.")
 VACUUM_COMMITS = _worker(_REFERENCE + "vacuuming_commit_count", _C, ("success",), "Commits of compactions.")
 VACUUM_SECONDS = _worker(_REFERENCE + "vacuuming_seconds", _H, ("type",), "Time of the steps of vacuums.", _SECONDS)
+
+EC_REBUILDS = _worker(_REFERENCE + "ec_rebuild_total", _C, ("result",), "Rebuilds of missing shards.")
+EC_REBUILD_SECONDS = _worker(
+    _REFERENCE + "ec_rebuild_seconds", _H, ("result",), "Time of rebuilds of missing shards.", _REBUILD_SECONDS
+)
 
 # What the supervisor states
 

@@ -170,6 +170,10 @@ class FrontMetrics:
         if event is not None:
             self.happened(event)
 
+    def needle_repaired(self) -> None:
+        """A needle in shards could be read only without one of them, whose bytes are wrong."""
+        self._recorder.count(families.EC_REPAIRED)
+
     def write_failed(self) -> None:
         """A write or delete was answered with an error."""
         self._recorder.count(families.WRITE_FAILURES)

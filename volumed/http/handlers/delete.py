@@ -9,6 +9,7 @@ from volumed.errors import (
     ClientError,
     CookieMismatch,
     FormatError,
+    NeedleDeleted,
     RetryError,
     StaleGeneration,
     VolumedError,
@@ -30,6 +31,7 @@ from volumed.http.rules.read_decision import stored_representation
 from volumed.http.text.compression import DecompressedTooLarge
 from volumed.http.text.paths import parse_read_path
 from volumed.http.text.query import Form, parse_query
+from volumed.shards.view import EcVolume
 
 __all__ = ["handle_delete"]
 
@@ -50,8 +52,11 @@ async def handle_delete(request: Request, node: Node) -> Response:
         return error_response(401, error.text, pretty=pretty)
     except FormatError as error:
         return error_response(400, error.text, pretty=pretty)
+    volume_id = _volume_id(path.vid_text)
+    if volume := node.shards.find(volume_id):
+        return await _delete_from_shards(node, volume, key, cookie, pretty)
     try:
-        stored = await find_needle(node, _volume_id(path.vid_text), key)
+        stored = await find_needle(node, volume_id, key)
     except RetryError as error:
         # A disk that does not serve now: 404 would say that the object is gone.
         node.metrics.write_failed()
@@ -66,6 +71,18 @@ async def handle_delete(request: Request, node: Node) -> Response:
     except VolumedError as error:
         node.metrics.write_failed()
         return error_response(500, error.text, pretty=pretty)
+    return json_response(202, {"size": size}, pretty=pretty)
+
+
+async def _delete_from_shards(node: Node, volume: EcVolume, key: int, cookie: int, pretty: bool) -> Response:
+    """COMPAT: the chunks of a manifest stay, and nobody else is told (erasure-coding.md 5.13)."""
+    try:
+        size = await finish_anyway(node.shards.delete(volume, key, cookie))
+    except NeedleDeleted:
+        return json_response(404, {"size": 0}, pretty=pretty)
+    except VolumedError as error:
+        node.metrics.write_failed()
+        return error_response(500, f"Deletion Failed: {error.text}", pretty=pretty)
     return json_response(202, {"size": size}, pretty=pretty)
 
 

@@ -1,4 +1,5 @@
-"""Needles for the handlers: from the page cache through the view, else through the disk's worker (http.md 3.3).
+"""Needles for the handlers: from the page cache through the view, else through the disk's worker (http.md 3.3); from
+shards when there is no such volume but an erasure coded one (erasure-coding.md 4.11).
 
 A large needle is described first and read page by page afterwards. Its place is valid for one generation of the volume;
 when that ends while pages are being read, the needle is looked up again and reading goes on where it was.
@@ -8,16 +9,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from typing import Protocol
 
 from volumed.bus.frames import FLAG_META_ONLY, FLAG_READ_DELETED
-from volumed.errors import Corruption, CorruptNeedle, NeedleDeleted, NeedleNotFound, StaleGeneration, VolumeNotFound
+from volumed.errors import (
+    Corruption,
+    CorruptNeedle,
+    DiskUnavailable,
+    NeedleDeleted,
+    NeedleNotFound,
+    StaleGeneration,
+    VolumeNotFound,
+)
 from volumed.formats.checksum import crc32c, matches
 from volumed.formats.fileid import format_key_cookie
 from volumed.formats.needle import PAGED_HEAD_LENGTH, Buffer, Needle, decode_record
+from volumed.http.objects.ec_needles import find_ec_needle
 from volumed.http.objects.node import Node
 from volumed.http.text.compression import is_gzip
 from volumed.metrics.front import HandlerEvent
-from volumed.storage.read_payload import decode_payload, unpack_payload
+from volumed.storage.read_payload import ReadPayload, decode_payload, unpack_payload
 from volumed.storage.view import Found, ReadNow
 
 __all__ = ["StoredNeedle", "find_needle", "needle_at_hand"]
@@ -26,39 +37,44 @@ _MOVES_MAX = 8
 """How often a volume may be compacted under one reader."""
 
 
+class DataPages(Protocol):
+    """Where the data of a large needle are read."""
+
+    async def page(self, at: int, length: int) -> Buffer:
+        """So many bytes of the data."""
+        ...
+
+    def is_damaged(self) -> None:
+        """All data were read, and the checksum was wrong."""
+        ...
+
+
 class StoredNeedle:
     """A needle that was found. `needle.data` is complete unless `is_paged`."""
 
-    __slots__ = ("_generation", "_node", "_offset", "data_size", "disk_id", "is_paged", "needle", "volume_id")
+    __slots__ = ("_node", "_pages", "data_size", "needle", "volume_id")
 
-    def __init__(self, node: Node, volume_id: int, disk_id: int, needle: Needle) -> None:
+    def __init__(
+        self, node: Node, volume_id: int, needle: Needle, pages: DataPages | None = None, data_size: int = 0
+    ) -> None:
+        """With ``pages`` the data, of ``data_size`` bytes, are still to be read."""
         self._node = node
+        self._pages = pages
         self.volume_id = volume_id
-        self.disk_id = disk_id
         self.needle = needle
-        self.data_size = len(needle.data)
-        self.is_paged = False
-        self._generation = 0
-        self._offset = 0
+        self.data_size = len(needle.data) if pages is None else data_size
 
-    @classmethod
-    def paged(
-        cls, node: Node, volume_id: int, disk_id: int, needle: Needle, generation: int, offset: int, data_size: int
-    ) -> StoredNeedle:
-        """One whose data are still on disk; ``offset`` is that of the record."""
-        stored = cls(node, volume_id, disk_id, needle)
-        stored.is_paged = True
-        stored.data_size = data_size
-        stored._generation = generation
-        stored._offset = offset
-        return stored
+    @property
+    def is_paged(self) -> bool:
+        """Whether the data are still to be read."""
+        return self._pages is not None
 
     async def load(self) -> None:
         """Read all data of a paged needle into `needle.data`. Raises `CorruptNeedle`."""
         if self.is_paged:
             pages = [page async for page in self.pages(0, self.data_size)]
             self.needle.data = b"".join(pages)
-            self.is_paged = False
+            self._pages = None
 
     async def starts_like_gzip(self) -> bool:
         """Whether the stored data do."""
@@ -71,7 +87,8 @@ class StoredNeedle:
         A read of everything is verified: the last page comes only when the checksum is right, else `CorruptNeedle` is
         raised in its place.
         """
-        if not self.is_paged:
+        pages = self._pages
+        if pages is None:
             yield memoryview(self.needle.data)[start : start + max(0, length)]
             return
         end = start + length
@@ -79,41 +96,75 @@ class StoredNeedle:
         checksum = 0
         whole = start == 0 and length == self.data_size
         while start < end:
-            page = await self._page(start, min(block, end - start))
+            page = await pages.page(start, min(block, end - start))
             start += len(page)
             if whole:
                 checksum = crc32c(page, checksum)
                 if start == end and not matches(checksum, self.needle.checksum):
                     self._node.metrics.corrupt_needle(Corruption.CRC)
+                    pages.is_damaged()
                     name = format_key_cookie(self.needle.key, self.needle.cookie)
                     raise CorruptNeedle.paged_crc(checksum, self.needle.checksum, self.volume_id, name)
             yield page
 
-    async def _page(self, at: int, length: int) -> Buffer:
+
+class _DiskPages:
+    """The data of a needle of a volume, whose record lies at ``payload.offset`` of one generation."""
+
+    __slots__ = (
+        "_checksum",
+        "_cookie",
+        "_data_size",
+        "_disk_id",
+        "_generation",
+        "_key",
+        "_node",
+        "_offset",
+        "_volume_id",
+    )
+
+    def __init__(
+        self, node: Node, volume_id: int, disk_id: int, needle: Needle, payload: ReadPayload, data_size: int
+    ) -> None:
+        self._node = node
+        self._volume_id = volume_id
+        self._disk_id = disk_id
+        self._key = needle.key
+        self._cookie = needle.cookie
+        self._checksum = needle.checksum
+        self._data_size = data_size
+        self._generation = payload.generation
+        self._offset = payload.offset
+
+    async def page(self, at: int, length: int) -> Buffer:
         for _ in range(_MOVES_MAX):
             offset = self._offset + PAGED_HEAD_LENGTH + at
-            handle = self._node.view.locate(self.volume_id)
+            handle = self._node.view.locate(self._volume_id)
             if handle is not None and handle.record.generation == self._generation and handle.files is not None:
                 cached = handle.files.read(handle, offset, length)
                 if cached is not None:
                     return cached
             try:
-                link = self._node.link(self.disk_id)
-                page = await link.read_range(self.volume_id, self._generation, offset, length)
+                link = self._node.link(self._disk_id)
+                page = await link.read_range(self._volume_id, self._generation, offset, length)
             except StaleGeneration:
                 await self._find_again()
                 continue
             if len(page) != length:
                 raise CorruptNeedle.eof()
             return page
-        raise StaleGeneration(f"volume {self.volume_id} changes too fast")
+        raise StaleGeneration(f"volume {self._volume_id} changes too fast")
+
+    def is_damaged(self) -> None:
+        """Nothing is remembered of it."""
 
     async def _find_again(self) -> None:
-        moved = await find_needle(self._node, self.volume_id, self.needle.key)
-        ours = (self.needle.cookie, self.needle.checksum, self.data_size)
-        if not moved.is_paged or (moved.needle.cookie, moved.needle.checksum, moved.data_size) != ours:
+        moved = await find_needle(self._node, self._volume_id, self._key)
+        pages = moved._pages
+        theirs = (moved.needle.cookie, moved.needle.checksum, moved.data_size)
+        if not isinstance(pages, _DiskPages) or theirs != (self._cookie, self._checksum, self._data_size):
             raise NeedleDeleted
-        self.disk_id, self._generation, self._offset = moved.disk_id, moved._generation, moved._offset
+        self._disk_id, self._generation, self._offset = pages._disk_id, pages._generation, pages._offset
 
 
 def needle_at_hand(found: ReadNow, key: int) -> Needle | None:
@@ -129,13 +180,19 @@ def needle_at_hand(found: ReadNow, key: int) -> Needle | None:
 
 
 async def find_needle(node: Node, volume_id: int, key: int, *, read_deleted: bool = False) -> StoredNeedle:
-    """Find a needle of a local volume. Its cookie is not compared.
+    """Find a needle of a local volume, normal or erasure coded. Its cookie is not compared.
 
     Raises `VolumeNotFound` when the volume is not here, `NeedleNotFound` also for one whose TTL has passed,
     `NeedleDeleted`, `CorruptNeedle`, and what the worker or the way to it raises.
     """
     try:
         stored = await _find(node, volume_id, key, read_deleted)
+    except (VolumeNotFound, DiskUnavailable):
+        found = await find_ec_needle(node, volume_id, key)
+        if found is None:
+            raise
+        # COMPAT: the TTL of a needle in shards is not looked at.
+        return StoredNeedle(node, volume_id, *found)
     except CorruptNeedle as error:
         node.metrics.corrupt_needle(error.kind)
         raise
@@ -150,26 +207,24 @@ async def _find(node: Node, volume_id: int, key: int, read_deleted: bool) -> Sto
     now = node.view.read_now(volume_id, key, read_deleted)
     if now.handle is None:
         raise VolumeNotFound.of(volume_id)
-    disk_id = now.handle.disk_id
     if now.found is Found.MISSING:
         raise NeedleNotFound
     if now.found is Found.DELETED:
         raise NeedleDeleted
     if now.found is Found.EMPTY:
-        return StoredNeedle(node, volume_id, disk_id, Needle(key=key))
+        return StoredNeedle(node, volume_id, Needle(key=key))
     if needle := needle_at_hand(now, key):
-        return StoredNeedle(node, volume_id, disk_id, needle)
-    return await _ask_worker(node, volume_id, disk_id, key, read_deleted)
+        return StoredNeedle(node, volume_id, needle)
+    return await _ask_worker(node, volume_id, now.handle.disk_id, key, read_deleted)
 
 
 async def _ask_worker(node: Node, volume_id: int, disk_id: int, key: int, read_deleted: bool) -> StoredNeedle:
     flags = FLAG_META_ONLY | (FLAG_READ_DELETED if read_deleted else 0)
     payload = unpack_payload(await node.link(disk_id).read(volume_id, key, flags))
     if not payload.size:
-        return StoredNeedle(node, volume_id, disk_id, Needle(key=key))
+        return StoredNeedle(node, volume_id, Needle(key=key))
     needle, head = decode_payload(payload)
     if head is None:
-        return StoredNeedle(node, volume_id, disk_id, needle)
-    return StoredNeedle.paged(
-        node, volume_id, disk_id, needle, payload.generation, payload.offset, head.data_size
-    )
+        return StoredNeedle(node, volume_id, needle)
+    pages = _DiskPages(node, volume_id, disk_id, needle, payload, head.data_size)
+    return StoredNeedle(node, volume_id, needle, pages, head.data_size)

@@ -11,14 +11,17 @@ from volumed.bus.calls import Request as Call
 from volumed.bus.frames import StoreResult
 from volumed.config.address import join_host_port
 from volumed.config.node import NodeConfig
+from volumed.formats.needle import Needle
 from volumed.http.objects.peer import PeerClient
 from volumed.http.objects.throttle import Budget
 from volumed.images.service import ImageService
 from volumed.metrics.front import FrontMetrics
 from volumed.security.access import Access
+from volumed.shards.reader import StoredEcNeedle
+from volumed.shards.view import EcVolume
 from volumed.storage.view import ReadNow, VolumeHandle
 
-__all__ = ["CALL_TIMEOUT_S", "Link", "Node", "SupervisorCalls", "View", "own_address"]
+__all__ = ["CALL_TIMEOUT_S", "Link", "Node", "Shards", "SupervisorCalls", "View", "own_address"]
 
 CALL_TIMEOUT_S = 30.0
 """Longest wait for the supervisor or a worker."""
@@ -39,11 +42,25 @@ class Link(Protocol):
 
     def read(self, volume_id: int, key: int, flags: int = 0) -> asyncio.Future[memoryview]: ...
 
-    def read_range(
-        self, volume_id: int, generation: int, offset: int, length: int
-    ) -> asyncio.Future[memoryview]: ...
+    def read_range(self, volume_id: int, generation: int, offset: int, length: int) -> asyncio.Future[memoryview]: ...
 
     def call(self, request: Call, timeout_s: float, slab: Slab | None = None) -> asyncio.Future[Any]: ...
+
+
+class Shards(Protocol):
+    """Needles of erasure coded volumes (``volumed.http.objects.front_shards.FrontShards``)."""
+
+    def find(self, volume_id: int) -> EcVolume | None: ...
+
+    def read_now(self, volume: EcVolume, key: int) -> Needle | None: ...
+
+    async def read(self, volume: EcVolume, key: int) -> StoredEcNeedle: ...
+
+    async def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes: ...
+
+    def is_damaged(self, stored: StoredEcNeedle) -> None: ...
+
+    async def delete(self, volume: EcVolume, key: int, cookie: int) -> int: ...
 
 
 class SupervisorCalls(Protocol):
@@ -70,6 +87,9 @@ class Node(Protocol):
 
     @property
     def view(self) -> View: ...
+
+    @property
+    def shards(self) -> Shards: ...
 
     @property
     def pool(self) -> BodyPool: ...

@@ -1,0 +1,83 @@
+"""Deletions in erasure coded volumes (docs/spec/erasure-coding.md 4.12).
+
+One server writes a deletion to its journals: one that has the needle's first shard. The others learn it with their next
+read, which asks that server. On a node every disk that has the volume mounted journals, so that each journal is
+complete.
+"""
+
+from __future__ import annotations
+
+from volumed.bus.ec_calls import DeleteEcNeedle
+from volumed.erasure.errors import EcCookieMismatch, NoShardLocation
+from volumed.errors import VolumedError, VolumeNotFound
+from volumed.formats.needle import record_length
+from volumed.shards.calls import NodeCalls
+from volumed.shards.elsewhere import OtherServers
+from volumed.shards.gathering import PATIENT
+from volumed.shards.peers import ShardPeers, peer_address
+from volumed.shards.reader import EcReader, StoredEcNeedle
+from volumed.shards.view import EcVolume
+
+__all__ = ["EcDeletes"]
+
+_CALL_TIMEOUT_S = 30.0
+
+
+class EcDeletes:
+    """Any thread; what it does may wait."""
+
+    def __init__(self, reader: EcReader, elsewhere: OtherServers, peers: ShardPeers, calls: NodeCalls) -> None:
+        self._reader = reader
+        self._elsewhere = elsewhere
+        self._peers = peers
+        self._calls = calls
+
+    def delete(self, volume: EcVolume, key: int, cookie: int) -> int:
+        """Delete a needle; returns what clients are told of its size. Raises what `EcReader.read` raises,
+        `EcCookieMismatch`, and what keeps it from being journalled."""
+        stored = self._reader.read(volume, key)
+        if stored.needle.cookie != cookie:
+            raise EcCookieMismatch.of(stored.needle.cookie)
+        return self.delete_found(stored)
+
+    def delete_found(self, stored: StoredEcNeedle) -> int:
+        """Delete a needle that was read; likewise."""
+        volume, (key, offset, size) = stored.volume, stored.row
+        layout, version = volume.source.layout, volume.source.version
+        length = record_length(size, version)
+        first = next(layout.intervals(offset, length)).shard
+        for shard in (first, *(other for other in range(layout.ratio.data + layout.ratio.parity) if other != first)):
+            if self._journal(volume, key, shard):
+                # COMPAT: the reference tells the length of a record as long as the record.
+                return record_length(length, version)
+        raise NoShardLocation.of(volume.volume_id)
+
+    def journal_here(self, volume: EcVolume, key: int) -> None:
+        """Write the deletion to the journal of every disk of this node. Raises the first error, after all were asked."""
+        failed: VolumedError | None = None
+        for disk in volume.disks:
+            try:
+                self._calls.worker(disk.disk_id, DeleteEcNeedle(volume.volume_id, key), _CALL_TIMEOUT_S)
+            except VolumeNotFound:
+                continue  # unmounted meanwhile
+            except VolumedError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _journal(self, volume: EcVolume, key: int, shard: int) -> bool:
+        """On a server that has the shard, this one first; False: nobody is known to have it."""
+        if shard in volume.here:
+            self.journal_here(volume, key)
+            return True
+        failed: VolumedError | None = None
+        for location in self._elsewhere.locations(volume, shard, PATIENT):
+            try:
+                self._peers.delete(peer_address(location), volume, key, PATIENT.peer_s)
+            except VolumedError as error:
+                failed = error
+            else:
+                return True
+        if failed is not None:
+            raise failed
+        return False

@@ -1,0 +1,154 @@
+"""Shards that this node does not have: who has them is asked of the master, when one is needed (rule R4), and kept."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import NamedTuple
+
+from volumed.bus.calls import EcLocations, Location, LookupEcVolume
+from volumed.config.address import http_address, join_host_port
+from volumed.config.node import NodeConfig
+from volumed.erasure.layout import Interval
+from volumed.errors import NeedleDeleted, VolumedError
+from volumed.shards.gathering import PATIENT, NoAnswer, Patience
+from volumed.shards.locations import ShardLocations
+from volumed.shards.peers import PeerError, ShardPeers, peer_address
+from volumed.shards.threads import BoundedThreads
+from volumed.shards.view import EcVolume
+
+__all__ = ["OtherServers"]
+
+_log = logging.getLogger(__name__)
+
+_THREADS_MAX = 32
+_WAITING_MAX = 512
+_VOLUMES_MAX = 10_000
+_SILENT_S = 5.0
+"""A server that did not answer is not asked for so long, unless nothing else helps."""
+
+LookUp = Callable[[LookupEcVolume, float], EcLocations]
+
+
+class _Known:
+    """The locations of one volume, and why they could not be learnt."""
+
+    def __init__(self, volume: EcVolume) -> None:
+        self.lock = threading.Lock()
+        self.locations = ShardLocations(volume.source.layout.ratio)
+        self.error: VolumedError | None = None
+
+
+class _Sought(NamedTuple):
+    """A piece that is wanted from servers that have the shard."""
+
+    volume: EcVolume
+    key: int
+    piece: Interval
+    known: _Known
+    recovers: bool
+
+
+class OtherServers:
+    """Implements `volumed.shards.gathering.Elsewhere`. Any thread."""
+
+    def __init__(self, config: NodeConfig, look_up: LookUp, peers: ShardPeers) -> None:
+        """``look_up`` asks the supervisor, with a time limit in seconds."""
+        self._own = join_host_port(config.ip, config.port)
+        self._master = http_address(config.masters[0]) if config.masters else ""
+        self._look_up = look_up
+        self._peers = peers
+        self._threads = BoundedThreads("shard-peers", _THREADS_MAX, _WAITING_MAX)
+        self._lock = threading.Lock()
+        self._volumes: dict[int, _Known] = {}
+        self._silent_until_s: dict[str, float] = {}
+
+    def start(
+        self, volume: EcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
+    ) -> Future[bytes | None] | None:
+        """Read a piece on a thread; None: nobody is known to have it."""
+        known = self._ask(volume, patience)
+        locations = self._others(known, wanted.shard)
+        if not locations:
+            return None
+        sought = _Sought(volume, key, wanted, known, recovers)
+        return self._threads.submit(partial(self._read, sought, locations, patience))
+
+    def locations(self, volume: EcVolume, shard: int, patience: Patience) -> list[Location]:
+        """The other servers that have a shard, as far as the master tells."""
+        return self._others(self._ask(volume, patience), shard)
+
+    def lookup_failure(self, volume_id: int) -> str:
+        """Why it is not known who has the shards of a volume; empty when the master has answered."""
+        known = self._volumes.get(volume_id)
+        if known is None or known.error is None:
+            return ""
+        return f"failed to locate shard via master grpc {self._master}: {known.error.text}"
+
+    def _others(self, known: _Known, shard: int) -> list[Location]:
+        return [location for location in known.locations.of(shard) if location.url != self._own]
+
+    def _ask(self, volume: EcVolume, patience: Patience) -> _Known:
+        with self._lock:
+            known = self._volumes.get(volume.volume_id)
+            if known is None:
+                while len(self._volumes) >= _VOLUMES_MAX:
+                    del self._volumes[next(iter(self._volumes))]
+                known = self._volumes[volume.volume_id] = _Known(volume)
+        if known.locations.is_fresh(time.monotonic()) or not known.lock.acquire(timeout=patience.peer_s):
+            return known
+        try:
+            if not known.locations.is_fresh(time.monotonic()):
+                self._refresh(volume.volume_id, known, patience)
+        finally:
+            known.lock.release()
+        return known
+
+    def _refresh(self, volume_id: int, known: _Known, patience: Patience) -> None:
+        try:
+            found = self._look_up(LookupEcVolume(volume_id), patience.peer_s)
+        except VolumedError as error:
+            _log.info("%s", error.text)
+            known.error = error
+            known.locations.not_answered(time.monotonic())
+        else:
+            known.error = None
+            known.locations.learn(found.shards, time.monotonic())
+
+    def _read(self, sought: _Sought, locations: Sequence[Location], patience: Patience) -> bytes | None:
+        late = False
+        until = time.monotonic() + patience.peer_s
+        for location in locations:
+            address = peer_address(location)
+            left_s = until - time.monotonic()
+            if left_s <= 0 or (patience is not PATIENT and time.monotonic() < self._silent_until_s.get(address, 0.0)):
+                late = True
+                continue
+            try:
+                data = self._peers.read(address, sought.volume, sought.key, sought.piece, left_s)
+            except NeedleDeleted:
+                raise
+            except VolumedError as error:
+                late = self._failed(sought, location, error) or late
+                continue
+            self._silent_until_s.pop(address, None)
+            if len(data) == sought.piece.length:
+                return data
+            self._failed(sought, location, PeerError("it has not so many bytes"))
+        if late:
+            raise NoAnswer(late=True)
+        return None
+
+    def _failed(self, sought: _Sought, location: Location, error: VolumedError) -> bool:
+        """Remember it; whether the server might answer later."""
+        shard, now_s = sought.piece.shard, time.monotonic()
+        _log.warning("shard %d.%d of %s: %s", sought.volume.volume_id, shard, location.url, error.text)
+        sought.known.locations.failed(shard, location, now_s, recovers=sought.recovers)
+        silent = isinstance(error, PeerError) and error.silent
+        if silent:
+            self._silent_until_s[peer_address(location)] = now_s + _SILENT_S
+        return silent

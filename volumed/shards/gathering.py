@@ -1,0 +1,163 @@
+"""Pieces of shards for one read, all at once: from the disks of this node, else from other servers.
+
+A disk that does not answer in time counts as lost for this read, and so does one on which an earlier read still hangs:
+the piece is recovered from other shards. No disk waits for another one, and nobody waits for the supervisor's judgement.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from volumed.erasure.layout import Interval
+from volumed.erasure.read import Answer
+from volumed.errors import RetryError, VolumedError
+from volumed.formats.idx import Row
+from volumed.shards.threads import BoundedThreads
+from volumed.shards.view import EcVolume
+from volumed.storage.mounted_shards import MountedShards, NotCached
+
+__all__ = ["HASTY", "PATIENT", "Disks", "Elsewhere", "Gathering", "NoAnswer", "Patience", "outcome"]
+
+_log = logging.getLogger(__name__)
+
+_THREADS_PER_DISK = 8
+_WAITING_PER_DISK_MAX = 256
+_T = TypeVar("_T")
+
+
+class Patience(NamedTuple):
+    """How long to wait before something counts as lost, in seconds."""
+
+    disk_s: float
+    peer_s: float
+
+
+HASTY = Patience(2.0, 3.0)
+PATIENT = Patience(30.0, 10.0)
+"""When the read cannot do without it."""
+
+
+class NoAnswer(Exception):
+    """It failed, or took too long; ``late`` tells which."""
+
+    def __init__(self, *, late: bool) -> None:
+        super().__init__()
+        self.late = late
+
+
+class Elsewhere(Protocol):
+    """Shards of other servers."""
+
+    def start(
+        self, volume: EcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
+    ) -> Future[bytes | None] | None:
+        """Read a piece on a thread; None: nobody is known to have it. ``recovers``: to recover another shard. The
+        future may raise `NeedleDeleted`, `NoAnswer`."""
+        ...
+
+    def lookup_failure(self, volume_id: int) -> str:
+        """Why it is not known who has the shards of a volume; empty: it is."""
+        ...
+
+
+class Disks:
+    """Threads that read shards and indexes, some for each disk."""
+
+    def __init__(self, count: int) -> None:
+        self._threads = [
+            BoundedThreads(f"shards-{disk}", _THREADS_PER_DISK, _WAITING_PER_DISK_MAX) for disk in range(count)
+        ]
+
+    def start(self, disk: MountedShards, work: Callable[[], _T], patience: Patience) -> Future[_T] | None:
+        """Do ``work`` on a thread of the disk; None: the disk hangs, or has more to do than it can."""
+        threads = self._threads[disk.disk_id]
+        return None if threads.is_hung(patience.disk_s) else threads.submit(work)
+
+
+class Gathering:
+    """Answers what one read of one needle asks for (`volumed.erasure.read`)."""
+
+    def __init__(self, disks: Disks, elsewhere: Elsewhere, volume: EcVolume, key: int, patience: Patience) -> None:
+        self._disks = disks
+        self._elsewhere = elsewhere
+        self.volume = volume
+        self.key = key
+        self.patience = patience
+        self.late = False
+        """Something might have answered with more patience."""
+
+    def find_row(self, width: int) -> Row | None:
+        """The needle's row in the first index that can be read; every disk has its own. Raises `RetryError`."""
+        key = self.key
+        for disk in self.volume.disks:
+            try:
+                return disk.find_row_now(key, width)
+            except NotCached:
+                continue
+        for disk in self.volume.disks:
+            started = self._disks.start(disk, partial(disk.find_row, key, width), self.patience)
+            try:
+                return outcome(started, self.patience.disk_s)
+            except NoAnswer as failure:
+                self.late = self.late or failure.late
+        raise RetryError(f"ec volume {self.volume.volume_id}: no disk reads its index")
+
+    def __call__(self, wanted: Sequence[Interval], *, recovers: bool = False) -> list[Answer]:
+        """What came of each piece, None for what could not be read. Raises `NeedleDeleted`: another server says so."""
+        start_there = partial(self._elsewhere.start, self.volume, self.key, patience=self.patience, recovers=recovers)
+        answers: list[Answer] = [None] * len(wanted)
+        here = [self._start_here(piece) for piece in wanted]
+        there = [start_there(wanted=piece) if here[index] is None else None for index, piece in enumerate(wanted)]
+        until = time.monotonic() + self.patience.disk_s
+        for index, piece in enumerate(wanted):
+            if here[index] is None:
+                continue
+            answers[index] = self._outcome(here[index], until, piece)
+            if answers[index] is None:
+                there[index] = start_there(wanted=piece)
+        until = time.monotonic() + self.patience.peer_s
+        for index, piece in enumerate(wanted):
+            if there[index] is not None:
+                answers[index] = self._outcome(there[index], until, piece)
+        return answers
+
+    def _start_here(self, piece: Interval) -> Future[bytes] | None:
+        disk = self.volume.here.get(piece.shard)
+        if disk is None:
+            return None
+        started = self._disks.start(disk, partial(disk.read, *piece), self.patience)
+        self.late = self.late or started is None
+        return started
+
+    def _outcome(self, started: Future[Any] | None, until: float, piece: Interval) -> Answer:
+        try:
+            answer: Answer = outcome(started, until - time.monotonic())
+        except NoAnswer as failure:
+            self.late = self.late or failure.late
+            return None
+        if answer is not None and len(answer) != piece.length:
+            _log.warning("shard %d.%d ends before %d", self.volume.volume_id, piece.shard, piece.offset + piece.length)
+            return None
+        return answer
+
+
+def outcome(started: Future[_T] | None, timeout_s: float) -> _T:
+    """The result, within the time. Raises `NoAnswer`, and `VolumedError` if the work
+    did."""
+    if started is None:
+        raise NoAnswer(late=True)
+    try:
+        return started.result(max(0.0, timeout_s))
+    except TimeoutError:
+        started.cancel()
+        raise NoAnswer(late=True) from None
+    except VolumedError:
+        raise
+    except OSError as error:
+        _log.warning("%s: %s", error.filename or "a shard", error.strerror)
+        raise NoAnswer(late=False) from None

@@ -1,0 +1,52 @@
+"""Which servers have the shards of a volume, and for how long that may be believed: pure (erasure-coding.md 4.11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from volumed.bus.calls import Location
+from volumed.erasure.code import Ratio
+
+__all__ = ["ShardLocations"]
+
+_TOO_FEW_S = 11.0
+_SOME_S = 7 * 60.0
+_ALL_S = 37 * 60.0
+_AFTER_FAILURE_S = 11.0
+_UNANSWERED_S = 2.0
+"""How soon a master that did not answer is asked again."""
+
+
+class ShardLocations:
+    """What is known of one volume. Times are of any clock that only goes on, in seconds."""
+
+    def __init__(self, ratio: Ratio) -> None:
+        self._ratio = ratio
+        self._known: dict[int, list[Location]] = {}
+        self._until_s = 0.0
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Whether the master need not be asked."""
+        return now_s < self._until_s
+
+    def learn(self, found: Mapping[int, Sequence[Location]], now_s: float) -> None:
+        """The master has answered."""
+        self._known = {shard: list(locations) for shard, locations in found.items() if locations}
+        known = len(self._known)
+        lasts_s = _TOO_FEW_S if known < self._ratio.data else _SOME_S if known < self._ratio.total else _ALL_S
+        self._until_s = now_s + lasts_s
+
+    def not_answered(self, now_s: float) -> None:
+        """The master could not be asked: what is known stays, for a moment."""
+        self._until_s = now_s + _UNANSWERED_S
+
+    def of(self, shard: int) -> list[Location]:
+        """The servers that have a shard, as far as known."""
+        return list(self._known.get(shard, ()))
+
+    def failed(self, shard: int, location: Location, now_s: float, *, recovers: bool) -> None:
+        """A read from there failed: the master is asked again soon, and a server that was only to help to recover
+        another shard is left alone until then."""
+        self._until_s = min(self._until_s, now_s + _AFTER_FAILURE_S)
+        if recovers:
+            self._known[shard] = [known for known in self._known.get(shard, ()) if known != location]

@@ -1,0 +1,168 @@
+"""Needles of erasure coded volumes, read (docs/spec/erasure-coding.md 4.11; rules R3, R4, R6).
+
+What the page cache holds is read on the spot (`EcReader.read_now`), without waiting and so on any thread. Everything
+else waits: `EcReader.read` and `EcReader.read_data` are for threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from volumed.config.node import NodeConfig
+from volumed.erasure.errors import EcReadFailed, TooFewShards
+from volumed.erasure.layout import Interval
+from volumed.erasure.read import Answer, read_needle, read_span
+from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedError
+from volumed.formats.idx import Row
+from volumed.formats.needle import PAGED_SIZE_MIN, Needle, decode_record, record_length
+from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, outcome
+from volumed.shards.view import EcView, EcVolume, MountedView
+from volumed.storage.long_record import read_layout
+from volumed.storage.mounted_shards import NotCached
+
+__all__ = ["EcReader", "Repaired", "StoredEcNeedle"]
+
+_NOW_BYTES_MAX = 256 << 10
+"""Longest record that is read on the spot."""
+_RECOVERIES_MAX = 8
+"""At once; each holds the pieces of k shards."""
+_PATIENT_MAX = 8
+"""Reads at once that wait for what is late."""
+
+Repaired = Callable[[EcVolume, Needle, int], None]
+"""Told when a needle could be read only without a shard: that one's bytes are wrong."""
+
+_Result = TypeVar("_Result")
+_Wanted = Generator[list[Interval], Sequence[Answer], _Result]
+
+
+class StoredEcNeedle(NamedTuple):
+    """A live needle. The data of a long one are left out, and its checksum is not verified."""
+
+    volume: EcVolume
+    row: Row
+    needle: Needle
+    data_at: int
+    """Where the data begin in the `.dat`."""
+    data_size: int
+    is_long: bool
+
+
+class EcReader:
+    """Any thread; one per process."""
+
+    def __init__(self, config: NodeConfig, mounted: MountedView, elsewhere: Elsewhere, repaired: Repaired) -> None:
+        self._width = config.offset_width
+        self._view = EcView(mounted)
+        self._disks = Disks(len(config.disks))
+        self._elsewhere = elsewhere
+        self._repaired = repaired
+        self._recoveries = threading.BoundedSemaphore(_RECOVERIES_MAX)
+        self._patient = threading.BoundedSemaphore(_PATIENT_MAX)
+
+    def find(self, volume_id: int) -> EcVolume | None:
+        """The volume if a serving disk has one of its shards mounted; never waits."""
+        return self._view.find(volume_id)
+
+    def read_now(self, volume: EcVolume, key: int) -> Needle | None:
+        """The verified needle if it is in the page cache and right; else None: `read` it. Raises `NoSuchEcNeedle`,
+        `NeedleDeleted`."""
+        try:
+            _, offset, size = volume.live(key, volume.disks[0].find_row_now(key, self._width))
+            length = record_length(size, volume.source.version)
+            if length > _NOW_BYTES_MAX:
+                return None
+            pieces = [volume.here[at.shard].read_now(*at) for at in volume.source.layout.intervals(offset, length)]
+            record = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            needle = decode_record(memoryview(record), volume.source.version, size, offset)
+        except (NotCached, KeyError, CorruptNeedle):
+            return None
+        return needle if needle.key == key else None
+
+    def find_row(self, volume: EcVolume, key: int) -> Row:
+        """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, `RetryError`."""
+        return self._patiently(volume, key, self._find_row)
+
+    def read(self, volume: EcVolume, key: int) -> StoredEcNeedle:
+        """The needle, verified unless it is long. Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server
+        says so, `CorruptNeedle`, `EcReadFailed`, `RetryError`."""
+        return self._patiently(volume, key, self._read)
+
+    def read_data(self, stored: StoredEcNeedle, at: int, length: int, without: Collection[int] = ()) -> bytes:
+        """A part of the data of a long needle, without the help of some shards; nothing of it is verified.
+
+        Raises `StaleGeneration` when the volume was encoded anew meanwhile, and what `read` raises."""
+        volume = self.find(stored.volume.volume_id)
+        if volume is None or volume.encode_ts_ns != stored.volume.encode_ts_ns:
+            raise StaleGeneration(f"ec volume {stored.volume.volume_id} was replaced")
+        return self._patiently(
+            volume,
+            stored.needle.key,
+            lambda gathering: self._finish(read_span(volume.source, stored.data_at + at, length, without), gathering),
+        )
+
+    def read_shard(self, volume: EcVolume, piece: Interval) -> bytes:
+        """Bytes of a shard that is here, fewer at its end. Raises `RetryError` when its disk does not give them."""
+        disk = volume.here[piece.shard]
+        try:
+            return outcome(self._disks.start(disk, partial(disk.read, *piece), PATIENT), PATIENT.disk_s)
+        except NoAnswer:
+            raise RetryError(f"ec shard {volume.volume_id}.{piece.shard} cannot be read") from None
+
+    def _find_row(self, gathering: Gathering) -> Row:
+        return gathering.volume.live(gathering.key, gathering.find_row(self._width))
+
+    def _read(self, gathering: Gathering) -> StoredEcNeedle:
+        volume, key = gathering.volume, gathering.key
+        row = self._find_row(gathering)
+        _, offset, size = row
+        if size <= PAGED_SIZE_MIN:
+            found = self._finish(read_needle(volume.source, row), gathering)
+            if found.suspect is not None:
+                self._repaired(volume, found.needle, found.suspect)
+            return StoredEcNeedle(volume, row, found.needle, 0, len(found.needle.data), is_long=False)
+
+        def read(at: int, length: int) -> bytes:
+            return self._finish(read_span(volume.source, at, length), gathering)
+
+        needle, data_start, data_end = read_layout(read, volume.source.version, size, offset)
+        if needle.key != key:
+            raise CorruptNeedle.size_mismatch(offset, needle.key, size, size)
+        return StoredEcNeedle(volume, row, needle, offset + data_start, data_end - data_start, is_long=True)
+
+    def _patiently(self, volume: EcVolume, key: int, attempt: Callable[[Gathering], _Result]) -> _Result:
+        """Once in haste, and if something that was late might help, with patience; not too many at once have that."""
+        hasty = Gathering(self._disks, self._elsewhere, volume, key, HASTY)
+        try:
+            return attempt(hasty)
+        except TooFewShards as error:
+            failure: VolumedError = self._failed(volume.volume_id, error)
+        except RetryError as error:
+            failure = error
+        if not hasty.late or not self._patient.acquire(blocking=False):
+            raise failure
+        try:
+            return attempt(Gathering(self._disks, self._elsewhere, volume, key, PATIENT))
+        except TooFewShards as error:
+            raise self._failed(volume.volume_id, error) from None
+        finally:
+            self._patient.release()
+
+    def _failed(self, volume_id: int, error: TooFewShards) -> EcReadFailed:
+        """Without an answer of the master it is not known what is lost."""
+        return EcReadFailed.of(self._elsewhere.lookup_failure(volume_id) or error.text)
+
+    def _finish(self, reading: _Wanted[_Result], gathering: Gathering) -> _Result:
+        """Only the first pieces are asked for directly; everything that follows recovers something."""
+        try:
+            wanted = reading.send(gathering(next(reading)))
+            with self._recoveries if gathering.patience is HASTY else nullcontext():
+                while True:
+                    wanted = reading.send(gathering(wanted, recovers=True))
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
