@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from volumed.storage.compaction_map import SLICE_ROWS, drop_slice
+from volumed.formats.idx import DELETED
 from volumed.storage.disk import Disk
 from volumed.storage.map_load import MapScan
 from volumed.storage.needle_map import MapError
 from workers.host import Shell
 
-__all__ = ["drop_entries", "put_scan"]
+__all__ = ["drop_entries", "put_deletions", "put_scan"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,5 +47,32 @@ def put_scan(disk: Disk, shell: Shell, scan: MapScan, then: Callable[[], None]) 
             if outdated is not None:
                 drop_entries(disk, shell, outdated)
         then()
+
+    step(0)
+
+
+def put_deletions(
+    disk: Disk,
+    shell: Shell,
+    map_id: int,
+    keys: Sequence[int],
+    then: Callable[[], None],
+    failed: Callable[[Exception], None],
+) -> None:
+    """Mark needles of an erasure coded volume as deleted under a map id that nobody reads yet; ``keys`` ascend."""
+
+    def step(first: int) -> None:
+        try:
+            with disk.site.map.begin() as txn:
+                for key in keys[first : first + SLICE_ROWS]:
+                    txn.put(map_id, key, 0, DELETED)
+        except MapError as error:
+            drop_entries(disk, shell, map_id)
+            failed(error)
+            return
+        if first + SLICE_ROWS < len(keys):
+            shell.post(lambda: step(first + SLICE_ROWS))
+        else:
+            then()
 
     step(0)

@@ -14,6 +14,7 @@ import msgspec
 from volumed.bus import calls
 from volumed.bus.compaction_calls import CompactionRequest
 from volumed.bus.copy_calls import CopyRequest, DescribeVolume
+from volumed.bus.ec_calls import EcRequest
 from volumed.bus.events import (
     DiskHealth,
     DiskReady,
@@ -41,6 +42,8 @@ from volumed.storage.read_payload import pack_payload
 from workers.batch_delete import delete_needles
 from workers.compactions import Compactions
 from workers.copies import Copies
+from workers.ec_listing import EcListings
+from workers.ec_volumes import EcVolumes
 from workers.host import Shell
 from workers.map_slices import drop_entries
 from workers.mounting import Mounting
@@ -67,7 +70,14 @@ class VolumeHost:
     """All volumes of one disk."""
 
     requests: UnionType = (
-        calls.WorkerRequest | SpoolRequest | CompactionRequest | CopyRequest | FileRequest | StoreRecords | TierRequest
+        calls.WorkerRequest
+        | SpoolRequest
+        | CompactionRequest
+        | CopyRequest
+        | EcRequest
+        | FileRequest
+        | StoreRecords
+        | TierRequest
     )
 
     def __init__(
@@ -96,6 +106,7 @@ class VolumeHost:
         """The supervisor was told that the disk is ready."""
         self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._tiering.mount)
         self._received = ReceivedFiles(disk, shell)
+        self._ec = EcVolumes(disk, shell, epoch)
         self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
         self._lasting: dict[type[Any], Callable[[Any, Reply], None]] = {
             **self._spools.handlers,
@@ -103,6 +114,8 @@ class VolumeHost:
             **self._copies.handlers,
             **self._tiering.handlers,
             **self._received.handlers,
+            **self._ec.handlers,
+            **EcListings(disk, shell, self._ec).handlers,
             **Reconfiguration(disk, shell, self.call).handlers,
             StoreRecords: partial(store_records, shell),
             calls.MountVolume: self._mount,
@@ -315,6 +328,7 @@ class VolumeHost:
                 space_low=disk.space_low,
                 volumes_max=disk.volumes_max(options.volume_size_limit_bytes, options.preallocate),
                 max_file_key=disk.max_file_key(),
+                ec_volumes=self._ec.reports(),
             )
         )
 

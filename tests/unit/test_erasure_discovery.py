@@ -8,6 +8,7 @@ import pytest
 
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
 from volumed.erasure.discovery import (
+    Encode,
     FileStat,
     Mirror,
     Mount,
@@ -18,7 +19,6 @@ from volumed.erasure.discovery import (
     plan_node,
     removal_order,
 )
-from volumed.erasure.geometry import Geometry
 from volumed.erasure.layout import MIB
 
 KEY = ("", 9)
@@ -111,11 +111,11 @@ def test_staged_generations_and_foreign_names_are_not_looked_at() -> None:
 
 # The node
 
-GEOMETRY = {KEY: Geometry(DEFAULT_RATIO, 2 * MIB, 1, DAT)}
+ENCODE = {KEY: Encode(DEFAULT_RATIO.data, DAT)}
 
 
-def node(*disks: dict[str, int | None], geometry: dict[Any, Geometry] | None = None) -> NodePlan:
-    known = GEOMETRY if geometry is None else geometry
+def node(*disks: dict[str, int | None], encode: dict[Any, Encode] | None = None) -> NodePlan:
+    known = ENCODE if encode is None else encode
     return plan_node([group_files(listing(**sizes), None) for sizes in disks], [known for _ in disks])
 
 
@@ -152,19 +152,19 @@ def test_a_part_of_an_encode_goes_when_its_source_is_on_another_disk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("disks", "geometry"),
+    ("disks", "encode"),
     [
-        (({"dat": DAT - 8}, PARTIAL), GEOMETRY),
-        (({"dat": None}, PARTIAL), GEOMETRY),
-        (({}, PARTIAL), GEOMETRY),
+        (({"dat": DAT - 8}, PARTIAL), ENCODE),
+        (({"dat": None}, PARTIAL), ENCODE),
+        (({}, PARTIAL), ENCODE),
         (({"dat": DAT}, PARTIAL), {}),
-        (({"dat": DAT}, PARTIAL), {KEY: Geometry(DEFAULT_RATIO, 0)}),
-        (({"dat": DAT}, PARTIAL, {"ecx": 17, **shards(*range(2, 10))}), GEOMETRY),
-        (({"dat": DAT}, {"ecx": 17, **shards(*range(10))}), GEOMETRY),
+        (({"dat": DAT}, PARTIAL), {KEY: Encode(DEFAULT_RATIO.data, 0)}),
+        (({"dat": DAT}, PARTIAL, {"ecx": 17, **shards(*range(2, 10))}), ENCODE),
+        (({"dat": DAT}, {"ecx": 17, **shards(*range(10))}), ENCODE),
     ],
-    ids=["other_size", "size_unknown", "no_source", "no_geometry", "dat_unknown", "enough_on_all", "enough_on_one"],
+    ids=["other_size", "size_unknown", "no_source", "no_encode", "dat_unknown", "enough_on_all", "enough_on_one"],
 )
-def test_a_part_is_kept_in_every_other_case(disks: Any, geometry: dict[Any, Geometry]) -> None:
-    plan = node(*disks, geometry=geometry)
+def test_a_part_is_kept_in_every_other_case(disks: Any, encode: dict[Any, Encode]) -> None:
+    plan = node(*disks, encode=encode)
     assert plan.removals == []
     assert plan.mounts

@@ -164,6 +164,8 @@ class DescribeShards(Request, frozen=True):
     """A mounted volume; ``VolumeEcShardsInfo: EC volume <vid> not found``."""
 
     volume_id: int
+    count: bool = True
+    """Whether to count the rows of the index, which takes time; the counters are 0 otherwise."""
     Result: ClassVar[type[msgspec.Struct]] = EcVolumeView
 
 

@@ -144,6 +144,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow_untrusted_endpoints: bool = False
     """Whether volumes and objects may be fetched from this host and the like (``volumed.security.endpoints``)."""
 
+    def index_mates(self, disk: DiskConfig) -> tuple[str, ...]:
+        """Data directories of other disks that share its index directory."""
+        return tuple(
+            other.directory
+            for other in self.disks
+            if other.disk_id != disk.disk_id and other.idx_directory == disk.idx_directory
+        )
+
     def runtime_path(self, name: str) -> str:
         """Path of a file in the runtime directory."""
         return os.path.join(self.runtime_dir, name)

@@ -14,20 +14,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from volumed.erasure.code import SHARDS_MAX, Ratio
-from volumed.erasure.geometry import Geometry
 from volumed.erasure.layout import Layout, uniform_block_size
-from volumed.erasure.names import ENCODING, INDEX, JOURNAL, EcName, parse_ec_name, shard_extension
+from volumed.erasure.names import ENCODING, INDEX, JOURNAL, MIRRORED, EcName, parse_ec_name, shard_extension
 from volumed.formats.superblock import SUPERBLOCK_LENGTH
 
 __all__ = [
     "EcFiles",
     "EmptyShard",
+    "Encode",
     "FileStat",
     "Mirror",
     "Mount",
     "NodePlan",
     "Removal",
     "Verdict",
+    "VolumeKey",
     "group_files",
     "judge",
     "plan_node",
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 _EMPTY_SHARD_AGE_S = 3600
-_MIRRORED = (INDEX, JOURNAL, ".vif")
 
 VolumeKey = tuple[str, int]
 """Collection, volume id."""
@@ -98,6 +98,12 @@ class EcFiles:
     def dat_size(self) -> int | None:
         """Bytes of `.dat`; None: unknown, or there is none."""
         return self.data.get(".dat")
+
+    @property
+    def empty_ids(self) -> set[int]:
+        """Of the empty shards."""
+        names = (parse_ec_name(shard.name) for shard in self.empty_shards if not shard.in_index_directory)
+        return {name.shard_id for name in names if name is not None and name.shard_id is not None}
 
     def has(self, extension: str) -> bool:
         """Whether a file is in either directory."""
@@ -190,6 +196,14 @@ def removal_order(files: EcFiles) -> Iterator[tuple[bool, str]]:
             yield False, shard_extension(shard)
 
 
+class Encode(NamedTuple):
+    """What the files beside shards say of how they were made."""
+
+    data_shards: int
+    dat_size: int
+    """Bytes of the `.dat`; 0: unknown."""
+
+
 class Removal(NamedTuple):
     """Remove the EC files of a volume from a disk, and say why in the log."""
 
@@ -224,17 +238,17 @@ class NodePlan(NamedTuple):
 
 
 def plan_node(
-    disks: Sequence[Mapping[VolumeKey, EcFiles]], geometries: Sequence[Mapping[VolumeKey, Geometry]]
+    disks: Sequence[Mapping[VolumeKey, EcFiles]], encodes: Sequence[Mapping[VolumeKey, Encode]]
 ) -> NodePlan:
     """Decide for the whole node, when what `judge` wants removed is gone.
 
-    ``disks`` in their order; ``geometries`` are what the files of each disk say of volumes that it could mount, without
+    ``disks`` in their order; ``encodes`` are what the files of each disk say of volumes that it could mount, without
     those whose files cannot be understood.
     """
     plan = NodePlan([], [], [])
     for key in sorted({key for disk in disks for key in disk}):
         holders = [disk for disk, volumes in enumerate(disks) if key in volumes and volumes[key].shards]
-        pruned = [disk for disk in holders if _is_partial_copy(disk, key, holders, disks, geometries)]
+        pruned = [disk for disk in holders if _is_partial_copy(disk, key, holders, disks, encodes)]
         reason = "a part of an encode whose source is complete on another disk"
         plan.removals.extend(Removal(disk, key, reason) for disk in pruned)
         owner = _index_owner(key, disks)
@@ -251,7 +265,7 @@ def _plan_holder(
     has_own = files.has_filled_index or disk == owner
     if not has_own:
         source = disks[owner][key]
-        missing = [item for item in _MIRRORED if source.has(item) and not (files.has(item) and item != INDEX)]
+        missing = [item for item in MIRRORED if source.has(item) and not (files.has(item) and item != INDEX)]
         plan.mirrors.extend(Mirror(disk, owner, key, extension) for extension in missing)
     plan.mounts.append(Mount(disk, key, disk if has_own else owner))
 
@@ -268,14 +282,14 @@ def _is_partial_copy(
     key: VolumeKey,
     holders: Sequence[int],
     disks: Sequence[Mapping[VolumeKey, EcFiles]],
-    geometries: Sequence[Mapping[VolumeKey, Geometry]],
+    encodes: Sequence[Mapping[VolumeKey, Encode]],
 ) -> bool:
     """Whether the shards of a disk are too few to be of use, all over the node, and another disk has exactly the `.dat`
     that they were made of (4.5)."""
-    geometry = geometries[disk].get(key)
-    if geometry is None or not geometry.dat_size or not disks[disk][key].has_index:
+    encode = encodes[disk].get(key)
+    if encode is None or not encode.dat_size or not disks[disk][key].has_index:
         return False
-    if len({shard for holder in holders for shard in disks[holder][key].shards}) >= geometry.ratio.data:
+    if len({shard for holder in holders for shard in disks[holder][key].shards}) >= encode.data_shards:
         return False
     others = (volumes[key] for other, volumes in enumerate(disks) if other != disk and key in volumes)
-    return any(other.dat_size == geometry.dat_size for other in others)
+    return any(other.dat_size == encode.dat_size for other in others)

@@ -23,12 +23,14 @@ __all__ = [
     "EcCookieMismatch",
     "EcInterrupted",
     "EcReadFailed",
+    "EcShardNotFound",
     "EcVolumeNotFound",
     "MountFailed",
     "NoShardLocation",
     "NoSpaceForShards",
     "NoSuchEcNeedle",
     "NotMountable",
+    "OtherEncodeRun",
     "RebuildRefused",
     "TooFewShards",
     "UnclearLayout",
@@ -134,6 +136,22 @@ class NoShardLocation(RetryError):
     @classmethod
     def of(cls, volume_id: int) -> NoShardLocation:
         return cls(f"ec volume {volume_id}: no server is known to have a shard")
+
+
+class EcShardNotFound(DiskError):
+    """A shard that is asked for is not mounted here (5.7)."""
+
+    @classmethod
+    def of(cls, volume_id: int, shard_id: int) -> EcShardNotFound:
+        return cls(f"not found ec shard {volume_id}.{shard_id}")
+
+
+class OtherEncodeRun(DiskError):
+    """The shard that is here is of another encode run than the one that is wanted (5.7)."""
+
+    @classmethod
+    def of(cls, volume_id: int, shard_id: int) -> OtherEncodeRun:
+        return cls(f"ec shard {volume_id}.{shard_id} belongs to a different encode run")
 
 
 class EcReadFailed(DiskError):

@@ -12,6 +12,7 @@ __all__ = [
     "ENCODING",
     "INDEX",
     "JOURNAL",
+    "MIRRORED",
     "MIRRORING",
     "REBUILDING",
     "SIDECAR",
@@ -24,6 +25,8 @@ __all__ = [
 INDEX = ".ecx"
 JOURNAL = ".ecj"
 SIDECAR = ".ecsum"
+MIRRORED = (INDEX, JOURNAL, ".vif")
+"""What a disk with shards needs of its own (4.6)."""
 
 ENCODING = ".encoding"
 """Ends the names of files that an encode has not finished. The reference does not know the ending and ignores them.

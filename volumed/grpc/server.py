@@ -20,6 +20,7 @@ from volumed.grpc.servicers.deletes import DeletesServicer
 from volumed.grpc.servicers.ec_delete import EcDeleteServicer
 from volumed.grpc.servicers.ec_mount import EcMountServicer
 from volumed.grpc.servicers.ec_operations import EcOperationsServicer
+from volumed.grpc.servicers.ec_mount import EcMountServicer
 from volumed.grpc.servicers.fetch import FetchServicer
 from volumed.grpc.servicers.files import FilesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
@@ -63,6 +64,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     ec = EcNode(node)
     ec_operations = EcOperationsServicer(ec)
     ec_mount = EcMountServicer(node)
+    ec_mount = EcMountServicer(node)
     files = FilesServicer(node)
     status = StatusServicer(node)
     marks = MarksServicer(node, profile)
@@ -96,6 +98,9 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "VolumeDelete": lifecycle.volume_delete,
         "VolumeEcShardsDelete": EcDeleteServicer(ec).volume_ec_shards_delete,
         "VolumeEcShardsGenerate": ec_operations.volume_ec_shards_generate,
+        "VolumeEcShardsInfo": ec_mount.info,
+        "VolumeEcShardsMount": ec_mount.mount,
+        "VolumeEcShardsUnmount": ec_mount.unmount,
         "VolumeEcShardsInfo": ec_mount.info,
         "VolumeEcShardsMount": ec_mount.mount,
         "VolumeEcShardsUnmount": ec_mount.unmount,

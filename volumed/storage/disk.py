@@ -111,7 +111,8 @@ class Disk:
             needle_map = NeedleMap(os.path.join(node.map_dir, uuid), files)
         except (OSError, MapError) as error:
             raise DiskError(f"cannot open the needle map of {config.directory}: {error}") from error
-        disk = cls(DiskSite(config, files, needle_map, node.offset_width), node, uuid, lock)
+        site = DiskSite(config, files, needle_map, node.offset_width, node.index_mates(config))
+        disk = cls(site, node, uuid, lock)
         try:
             disk.set_space(disk.probe_space())
             disk._load_all()

@@ -17,12 +17,23 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from volumed.errors import DiskError
 
-__all__ = ["NAMELESS_PREFIX", "Buffer", "DistantFile", "File", "FileIO", "SpaceInfo", "disk_error", "error_text"]
+__all__ = [
+    "NAMELESS_PREFIX",
+    "Buffer",
+    "DistantFile",
+    "File",
+    "FileIO",
+    "FileStatus",
+    "SpaceInfo",
+    "disk_error",
+    "error_text",
+]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -50,6 +61,15 @@ class SpaceInfo(NamedTuple):
     total_bytes: int
     free_bytes: int
     reserved_bytes: int = 0
+
+
+class FileStatus(NamedTuple):
+    """What a directory says of a file."""
+
+    size: int
+    """In bytes."""
+    modified_at_s: float
+    """Seconds since 1970."""
 
 
 class File:
@@ -259,6 +279,11 @@ class FileIO:
         """Whether something has this name."""
         return os.path.lexists(path)
 
+    def look(self, path: str) -> FileStatus:
+        """Size and age of a file that is not open. Raises `FileNotFoundError`."""
+        found = os.stat(path)
+        return FileStatus(found.st_size, found.st_mtime)
+
     def mode(self, path: str) -> int:
         """Permission bits."""
         return os.stat(path).st_mode & 0o7777
@@ -277,6 +302,15 @@ class FileIO:
     def unlock_directory(self, directory: File) -> None:
         """Give the lock back."""
         fcntl.flock(directory.fd, fcntl.LOCK_UN)
+
+    @contextmanager
+    def locked(self, file: File) -> Iterator[None]:
+        """Keep others who lock the same file out, in this process or in another one; waits for them."""
+        fcntl.flock(file.fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file.fd, fcntl.LOCK_UN)
 
     def space(self, path: str) -> SpaceInfo:
         """Total and available bytes of the filesystem that holds ``path``."""

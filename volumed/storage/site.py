@@ -55,6 +55,8 @@ class DiskSite:
     files: FileIO
     map: NeedleMap
     offset_width: int
+    index_mates: tuple[str, ...] = ()
+    """Data directories of other disks with the same index directory."""
 
     @property
     def row_length(self) -> int:

@@ -1,0 +1,161 @@
+"""Files of erasure coded volumes on one disk: what is there, and what goes (docs/spec/erasure-coding.md 4.3).
+
+Shards may be the last copy of the data. Every one that is removed is logged with its path and the reason (R9).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Collection
+
+from volumed.erasure.code import DEFAULT_RATIO, Ratio
+from volumed.erasure.discovery import EcFiles, FileStat, Verdict, VolumeKey, group_files, judge, removal_order
+from volumed.erasure.names import INDEX, JOURNAL, MIRRORING, parse_ec_name
+from volumed.formats.vif import decode_vif
+from volumed.storage.fileio import FileIO, error_text
+from volumed.storage.site import DiskSite, VolumePaths
+
+__all__ = [
+    "clear_at_start",
+    "has_shards_in",
+    "index_path",
+    "list_ec_files",
+    "mirror_files",
+    "remove_ec_files",
+    "remove_logged",
+]
+
+_log = logging.getLogger(__name__)
+
+_COPY_BYTES = 4 << 20
+
+
+def list_ec_files(site: DiskSite, volume_id: int = 0) -> dict[VolumeKey, EcFiles]:
+    """Everything of erasure coded volumes, or of those with the id. A volume without shards and index is one too when
+    it has other files. Raises `OSError`."""
+    config = site.config
+    data = _list(site.files, config.directory, volume_id)
+    index = None
+    if config.idx_directory != config.directory:
+        index = _list(site.files, config.idx_directory, volume_id)
+    return group_files(data, index)
+
+
+def _list(files: FileIO, directory: str, volume_id: int) -> dict[str, FileStat]:
+    now_s = time.time()
+    found: dict[str, FileStat] = {}
+    for name in files.list_directory(directory):
+        parsed = parse_ec_name(name)
+        if parsed is None or volume_id not in (0, parsed.volume_id):
+            continue
+        try:
+            size, modified_at_s = files.look(os.path.join(directory, name))
+            found[name] = FileStat(size, now_s - modified_at_s)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            _log.error("%s/%s: %s", directory, name, error_text(error))
+            found[name] = FileStat(None)
+    return found
+
+
+def clear_at_start(site: DiskSite) -> None:
+    """Remove what operations and copies that did not end have left, and shards of encodes that were interrupted beside
+    a complete `.dat` (4.3): before anything is loaded. Raises `OSError`."""
+    for files in list_ec_files(site).values():
+        paths = site.paths(files.collection, files.volume_id)
+        for in_index, name in files.leftovers:
+            remove_logged(site.files, _in_directory(site, name, in_index=in_index), "it is not complete")
+        for shard in files.empty_shards:
+            if shard.is_stale:
+                path = _in_directory(site, shard.name, in_index=shard.in_index_directory)
+                remove_logged(site.files, path, "an empty shard, older than an hour")
+        if judge(files, _ratio(site.files, paths)) is Verdict.RECLAIM:
+            remove_ec_files(site, files, "left by an encode that was interrupted; the volume itself is complete")
+
+
+def _ratio(files: FileIO, paths: VolumePaths) -> Ratio:
+    """Of the `.vif`, or the default one (4.3.4)."""
+    for path in (paths.data(".vif"), paths.index(".vif")):
+        config = decode_vif(files.read_file(path) or b"").ec_shard_config
+        if config is not None and config.data_shards > 0:
+            return Ratio(config.data_shards, config.parity_shards)
+    return DEFAULT_RATIO
+
+
+def remove_ec_files(site: DiskSite, files: EcFiles, reason: str) -> None:
+    """Remove shards and index (4.3.5). An index in a directory that disks share stays while another one has shards.
+    Raises `OSError`."""
+    paths = site.paths(files.collection, files.volume_id)
+    keeps_index = any(has_shards_in(site.files, directory, paths.base_name) for directory in site.index_mates)
+    for in_index, extension in removal_order(files):
+        if not (in_index and keeps_index):
+            path = paths.index(extension) if in_index else paths.data(extension)
+            remove_logged(site.files, path, reason)
+
+
+def remove_logged(files: FileIO, path: str, reason: str) -> None:
+    """Remove a file, if it is there, and say so in the log. Raises `OSError`."""
+    if files.remove(path):
+        _log.warning("removed %s: %s", path, reason)
+
+
+def has_shards_in(files: FileIO, directory: str, base_name: str) -> bool:
+    """Whether a directory has shards of a volume, whatever their size. Raises `OSError`."""
+    names = (name for name in files.list_directory(directory) if name.startswith(base_name + "."))
+    found = (parse_ec_name(name) for name in names)
+    return any(name and name.shard_id is not None and not (name.generation or name.staging) for name in found)
+
+
+def index_path(files: FileIO, paths: VolumePaths) -> str | None:
+    """The `.ecx` in use: one with rows before an empty one, then the one in the data directory first (4.4). None when
+    there is none. Raises `OSError`."""
+    empty = None
+    for path in dict.fromkeys((paths.data(INDEX), paths.index(INDEX))):
+        try:
+            size = files.look(path).size
+        except FileNotFoundError:
+            continue
+        if size:
+            return path
+        empty = empty or path
+    return empty
+
+
+def mirror_files(site: DiskSite, paths: VolumePaths, source: VolumePaths, extensions: Collection[str]) -> None:
+    """Copy files of a volume from the directories of another disk: `.ecx` and `.ecj` to the index directory, others to
+    the data directory. What is there is not overwritten, but for an empty `.ecx` (R5). Raises `OSError`."""
+    files = site.files
+    for extension in extensions:
+        in_index = extension in (INDEX, JOURNAL)
+        target = paths.index(extension) if in_index else paths.data(extension)
+        if not _is_there(files, paths, extension):
+            found = next(filter(files.exists, (source.index(extension), source.data(extension))), None)
+            if found is not None:
+                _copy(files, found, target)
+
+
+def _is_there(files: FileIO, paths: VolumePaths, extension: str) -> bool:
+    there = [path for path in (paths.data(extension), paths.index(extension)) if files.exists(path)]
+    return bool(there) if extension != INDEX else any(files.look(path).size for path in there)
+
+
+def _copy(files: FileIO, source: str, target: str) -> None:
+    temporary = target + MIRRORING
+    files.remove(temporary)
+    try:
+        given, taken = files.open(source, writable=False), files.open(temporary, create=True)
+        files.copy(given, taken, 0, files.size(given))
+        files.sync(taken)
+        files.rename(temporary, target)
+    except OSError:
+        files.remove(temporary)
+        raise
+    files.sync_directory(os.path.dirname(target))
+    _log.info("copied %s to %s", source, target)
+
+
+def _in_directory(site: DiskSite, name: str, *, in_index: bool) -> str:
+    return os.path.join(site.config.idx_directory if in_index else site.config.directory, name)

@@ -1,0 +1,95 @@
+"""Files of erasure coded volumes on one disk, for those who decide over several (docs/spec/erasure-coding.md 4.5 to
+4.7): what is there, copies from another disk, and removal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from volumed.bus.ec_calls import EcDirectories, EcFilesView, EcListing, ListEcFiles, MirrorSidecars, RemoveEcFiles
+from volumed.bus.router import Reply
+from volumed.erasure.code import SHARDS_MAX
+from volumed.erasure.discovery import EcFiles
+from volumed.errors import FormatError
+from volumed.formats.volumename import format_base_name
+from volumed.storage.disk import Disk
+from volumed.storage.ec_files import list_ec_files, mirror_files, remove_ec_files
+from volumed.storage.fileio import disk_error
+from volumed.storage.site import DiskSite, VolumePaths
+from workers.ec_volumes import EcVolumes
+from workers.host import Shell, Work
+
+__all__ = ["EcListings"]
+
+
+class EcListings:
+    """Used on the loop thread."""
+
+    def __init__(self, disk: Disk, shell: Shell, volumes: EcVolumes) -> None:
+        self._site = disk.site
+        self._shell = shell
+        self._volumes = volumes
+        self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {
+            ListEcFiles: self._list,
+            MirrorSidecars: self._mirror,
+            RemoveEcFiles: self._remove,
+        }
+
+    def _list(self, request: ListEcFiles, reply: Reply) -> None:
+        mounted = {key: sorted(volume.shards) for key, volume in self._volumes.volumes.items()}
+        work = partial(_listing, self._site, request.volume_id, mounted)
+        self._shell.in_background(work, reply.result, partial(_refuse, reply, "list"))
+
+    def _mirror(self, request: MirrorSidecars, reply: Reply) -> None:
+        base_name = format_base_name(request.collection, request.volume_id)
+        source = VolumePaths(request.source.data, request.source.index, base_name)
+        paths = self._site.paths(request.collection, request.volume_id)
+        work = partial(mirror_files, self._site, paths, source, request.extensions)
+        failed = partial(_refuse, reply, f"mirror the sidecars of volume {request.volume_id}")
+        self._volumes.turns.run(request.volume_id, work, lambda _: reply.result(), failed, Work.COPY)
+
+    def _remove(self, request: RemoveEcFiles, reply: Reply) -> None:
+        key = request.collection, request.volume_id
+
+        def work() -> None:
+            files = list_ec_files(self._site, request.volume_id).get(key)
+            if files is not None:
+                remove_ec_files(self._site, files, request.reason)
+
+        failed = partial(_refuse, reply, f"remove the shards of volume {request.volume_id}")
+        self._volumes.run_unmounted(request.volume_id, range(SHARDS_MAX), work, lambda _: reply.result(), failed)
+
+
+def _refuse(reply: Reply, doing: str, error: Exception) -> None:
+    reply.error(disk_error(doing, error) if isinstance(error, OSError) else error)
+
+
+def _listing(site: DiskSite, volume_id: int, mounted: dict[int, list[int]]) -> EcListing:
+    """In the background."""
+    directories = EcDirectories(site.config.directory, site.config.idx_directory)
+    volumes = list_ec_files(site, volume_id).values()
+    return EcListing(directories, [_view(site, files, mounted.get(files.volume_id, [])) for files in volumes])
+
+
+def _view(site: DiskSite, files: EcFiles, mounted: list[int]) -> EcFilesView:
+    from volumed.storage.ec_volume import read_geometry  # only disks with such volumes pay for what it imports
+
+    dat_size = data_shards = 0
+    try:
+        if files.shards:
+            geometry = read_geometry(site.files, site.paths(files.collection, files.volume_id))
+            dat_size, data_shards = geometry.dat_size, geometry.ratio.data
+    except (FormatError, OSError):
+        pass  # nobody may guess
+    return EcFilesView(
+        collection=files.collection,
+        volume_id=files.volume_id,
+        shards=files.shards,
+        empty_shards=sorted(files.empty_ids),
+        data=files.data,
+        index=files.index,
+        mounted=mounted,
+        dat_size=dat_size,
+        data_shards=data_shards,
+    )
