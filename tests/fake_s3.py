@@ -25,7 +25,6 @@ class FakeS3:
         self.hanging = threading.Event()
         """While it is set no request is answered."""
         self.resumed = threading.Event()
-        self.ending = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -45,10 +44,6 @@ class FakeS3:
         self.resumed.clear()
         self.hanging.set()
 
-    def pause(self, seconds: float) -> None:
-        """Wait, unless the store is to end."""
-        self.ending.wait(seconds)
-
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -56,7 +51,6 @@ class FakeS3:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.ending.set()
         self.resumed.set()
         self._server.shutdown()
         self._server.server_close()

@@ -28,6 +28,7 @@ TRUST = ["-volume.allowUntrustedRemoteEndpoints"]
 DEAD = f"http://{HOST}:{free_port()}"
 DATA = bytes(range(256)) * 1000
 LARGE = DATA * 12
+MOVES = ("VolumeTierMoveDatToRemote", "VolumeTierMoveDatFromRemote")
 LINES = b'{"name":"alice","score":10,"o":{"x":[1,"two"]},"n":null}\n{"name":"bob","t":true}{"other":"\xc3\xa9"}\n'
 
 
@@ -142,7 +143,9 @@ class RemoteNode(Node):
             return answer.status, answer.body
         if step.rpc == "FetchAndWriteNeedle":
             step.message.remote_conf.s3_endpoint = self._store.endpoint
-        return _settled(super().run(step))
+        answer = super().run(step)
+        # How often it is told how far a move is depends on the time it takes.
+        return "done" if step.rpc in MOVES and isinstance(answer, list) else _settled(answer)
 
 
 def _settled(answer: Any) -> Any:
