@@ -7,11 +7,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from volumed.metrics.families import IO_ERRORS
+from volumed.metrics.families import IO_ERRORS, QUARANTINED
 from volumed.metrics.recorder import Recorder
 from volumed.storage.fileio import Buffer, File, FileIO
 
-__all__ = ["CountingFiles"]
+__all__ = ["CountingFiles", "QuarantineGauge"]
 
 
 class CountingFiles(FileIO):
@@ -43,3 +43,16 @@ class CountingFiles(FileIO):
                 with self._lock:
                     self._recorder.count(IO_ERRORS)
             raise
+
+
+class QuarantineGauge:
+    """How many volumes of the disk are withdrawn because of such errors. Shards never are."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._cells = recorder.cells
+        self._volumes = recorder.cell(QUARANTINED, "volume")
+        recorder.cell(QUARANTINED, "ec_shard")
+
+    def set(self, volumes: int) -> None:
+        """As of now."""
+        self._cells[self._volumes] = volumes

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.cluster import Master, Volumed, WeedVolume
 from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, status
+from tests.metrics_kit import Scrape, scrape
+from tests.processes import free_port
 from volumed.formats.idx import pack_row
 from volumed.wire import volume_server_pb2 as pb
 
@@ -98,24 +100,52 @@ STEPS = [
 ]  # fmt: skip
 
 
+class Outcome(NamedTuple):
+    """What a server has answered, and what it has counted then."""
+
+    answers: list[Any]
+    counted: Scrape
+
+
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Any], list[Any]]]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
     home: Path = tmp_path_factory.mktemp("scrub")
     with ExitStack() as stack:
         both = []
         for kind in (WeedVolume, Volumed):
             master = stack.enter_context(Master(home / f"{kind.__name__}-master"))
-            server = stack.enter_context(kind(home / kind.__name__, master=master, volumes_max=len(VOLUMES)))
+            port = free_port()
+            flags = [f"-metricsPort={port}"]
+            server = stack.enter_context(
+                kind(home / kind.__name__, master=master, volumes_max=len(VOLUMES), flags=flags)
+            )
             node = stack.enter_context(Node(server))
             found = [node.run(step) for step in EMPTY_NODE]
             for volume_id, damage in VOLUMES.items():
                 fill(node, volume_id)
                 DAMAGES[damage](server.dirs[0] / str(volume_id))
-            both.append(found + [node.run(step) for step in STEPS])
-        yield both[0], both[1]
+            found += [node.run(step) for step in STEPS]
+            both.append(Outcome(found, scrape(port)))
+    return both[0], both[1]
 
 
 @pytest.mark.parametrize("index", range(len(EMPTY_NODE) + len(STEPS)))
-def test_both_find_the_same(answers: tuple[list[Any], list[Any]], index: int) -> None:
-    reference, ours = answers
-    assert ours[index] == reference[index], (EMPTY_NODE + STEPS)[index]
+def test_both_find_the_same(outcomes: tuple[Outcome, Outcome], index: int) -> None:
+    reference, ours = outcomes
+    assert ours.answers[index] == reference.answers[index], (EMPTY_NODE + STEPS)[index]
+
+
+def test_both_count_the_same(outcomes: tuple[Outcome, Outcome]) -> None:
+    """Except for a mode without a name, which an empty server of the reference makes a label of."""
+    reference, ours = (
+        {
+            (name, *labels): value > 0 if name.endswith("_seconds") else value
+            for (name, labels), value in outcome.counted.values.items()
+            if name.startswith("SeaweedFS_volumeServer_scrub_")
+            and not name.endswith("_created")
+            and ("mode", "99") not in labels
+        }
+        for outcome in outcomes
+    )
+    assert ours == reference
+    assert len(ours) > 4

@@ -23,8 +23,6 @@ pytestmark = pytest.mark.interop
 PREFIX = "SeaweedFS_volumeServer_"
 LIMIT_S = 30.0
 COUNTED = ("request_total", "request_seconds_count", "handler_total", "file_", "replication_", "SeaweedFS_upload_error")
-MISSING = ("io_quarantine",)
-"""Of later steps."""
 
 keys = itertools.count(0x100)
 
@@ -224,13 +222,9 @@ def test_names_types_and_labels_are_those_of_the_reference(cluster: Cluster) -> 
     at_heartbeat = PREFIX + "total_disk_size"
     wait_until(lambda: at_heartbeat in cluster.scrape("reference").types, timeout_s=LIMIT_S, what="a heartbeat")
     reference, ours = cluster.scrape("reference"), cluster.scrape("lane")
-    expected = {
-        name: kind
-        for name, kind in reference.types.items()
-        if name.startswith(PREFIX) and not name.endswith(MISSING)
-    }
+    expected = {name: kind for name, kind in reference.types.items() if name.startswith(PREFIX)}
     assert {name: ours.types.get(name) for name in expected} == expected
-    assert {item for item in label_names(reference) - label_names(ours) if not item[0].endswith(MISSING)} == set()
+    assert label_names(reference) - label_names(ours) == set()
     assert ours.types["SeaweedFS_build_info"] == "gauge"
 
 

@@ -6,12 +6,16 @@ import asyncio
 import errno
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.hand_shell import HandShell
 from tests.metrics_kit import Scrape, parse
+from tests.storage_kit import BreakableFiles, Rig, put
 from volumed.errors import Corruption
 from volumed.http.objects.replicas import ReplicaError
 from volumed.metrics import families
@@ -20,8 +24,11 @@ from volumed.metrics.families import FAMILIES, Family, Kind, Owner
 from volumed.metrics.front import WRITE_TO_LOCAL_DISK, FrontMetrics, HandlerEvent
 from volumed.metrics.page import CELLS_MAX, MetricsPage, read_page
 from volumed.metrics.recorder import Recorder
+from volumed.metrics.scrubs import ScrubMetrics
 from volumed.metrics.stated import Stated
+from volumed.wire.volume_server_pb2 import VolumeScrubMode
 from workers.io_errors import CountingFiles
+from workers.volumes import VolumeHost
 
 PREFIX = "SeaweedFS_volumeServer_"
 
@@ -163,6 +170,31 @@ def test_a_delete_without_copies_is_no_replication(page_path: str) -> None:
     assert not any(name.startswith(PREFIX + "replication_operations") for name, _ in found.values)
 
 
+# The gRPC front
+
+
+def test_scrubs_outlive_the_front_that_made_them(page_path: str) -> None:
+    before_s = int(time.time())
+    metrics = ScrubMetrics(MetricsPage(page_path))
+    metrics.volumes_scrubbed(VolumeScrubMode.FULL, 2)
+    metrics.shards_scrubbed(VolumeScrubMode.FULL, 1, 0)
+    metrics.shards_scrubbed(VolumeScrubMode.CHECKSUM, 1, 3)
+    told = samples(page_path)
+    ScrubMetrics(MetricsPage(page_path))
+    assert samples(page_path).values == told.values
+    for mode, volumes, shards in (("FULL", 3, 0), ("CHECKSUM", 1, 3)):
+        assert before_s <= (told.value(PREFIX + "scrub_last_time_seconds", mode=mode) or 0) <= time.time()
+        assert told.value(PREFIX + "scrub_volume_failures_total", mode=mode) == volumes
+        assert told.value(PREFIX + "scrub_shard_failures_total", mode=mode) == shards
+
+
+def test_a_mode_that_does_not_exist_is_no_label(page_path: str) -> None:
+    metrics = ScrubMetrics(MetricsPage(page_path))
+    metrics.volumes_scrubbed(99, 0)
+    metrics.shards_scrubbed(-1, 0, 0)
+    assert not read_page(page_path)[0]
+
+
 # Workers
 
 
@@ -185,6 +217,32 @@ def test_input_output_errors_are_counted(
         with pytest.raises(OSError, match=os.strerror(number)):
             operation()
     assert samples(page_path).value(PREFIX + "storage_io_error_total") == count * len(operations)
+
+
+def test_withdrawn_volumes_are_counted(page_path: str, tmp_path: Path) -> None:
+    class Shell(HandShell):
+        def publish(self, _: object) -> None:
+            """Nobody listens."""
+
+    files = BreakableFiles()
+    rig = Rig(tmp_path, files)
+    rig.allocate()
+    shell: Any = Shell()
+    host = VolumeHost(rig.disk, rig.node, 1, shell, Recorder(MetricsPage(page_path), Owner.WORKER))
+
+    def withdrawn() -> dict[str, float | None]:
+        host.tick()
+        found = samples(page_path)
+        return {kind: found.value(PREFIX + "io_quarantine", kind=kind) for kind in ("volume", "ec_shard")}
+
+    assert withdrawn() == {"volume": 0, "ec_shard": 0}
+    for _ in range(3):
+        files.break_next("write_at", ".dat")
+        rig.store(put(1, b"a"))
+    assert withdrawn() == {"volume": 1, "ec_shard": 0}
+    rig.disk.mark_writable(1)
+    assert withdrawn() == {"volume": 0, "ec_shard": 0}
+    rig.close()
 
 
 # Text
@@ -234,7 +292,8 @@ def test_buckets_grow_and_a_series_fits_its_scratch() -> None:
 
 
 def _row(family: Family) -> tuple[str, ...]:
-    origin = {"front": "fronts", "worker": "workers", "supervisor": "supervisor"}[family.owner.value]
+    owner = family.owner
+    origin = f"{owner.value}s" if owner in (Owner.FRONT, Owner.WORKER) else owner.value
     labels = ", ".join(f"`{label}`" for label in family.labels)
     return (f"`{family.name}`", family.kind.value, labels, origin, family.help)
 

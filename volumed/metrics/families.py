@@ -162,7 +162,9 @@ SCRUB_TIME = _grpc_front(
 SCRUB_VOLUME_FAILURES = _grpc_front(
     _REFERENCE + "scrub_volume_failures", _C, ("mode",), "Broken volumes that scrubs found, erasure coded ones too."
 )
-SCRUB_SHARD_FAILURES = _grpc_front(_REFERENCE + "scrub_shard_failures", _C, ("mode",), "Broken shards that scrubs found.")
+SCRUB_SHARD_FAILURES = _grpc_front(
+    _REFERENCE + "scrub_shard_failures", _C, ("mode",), "Broken shards that scrubs found."
+)
 
 # What workers count
 

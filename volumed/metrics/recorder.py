@@ -29,14 +29,14 @@ class Histogram:
 
 
 class Recorder:
-    """All series of one owner. Those without labels are there from the start; gauges start at 0, since what the
-    predecessor had in progress ended with it."""
+    """All series of one owner. Those without labels are there from the start; gauges that are not lasting start at 0,
+    since what the predecessor had in progress ended with it."""
 
     def __init__(self, page: MetricsPage, owner: Owner) -> None:
         self._page = page
         self.cells = page.cells
         for name, first in page.series():
-            if FAMILIES[name].kind is Kind.GAUGE:
+            if FAMILIES[name].kind is Kind.GAUGE and not FAMILIES[name].lasting:
                 self.cells[first] = 0
         for family in FAMILIES.values():
             if family.owner is owner and not family.labels:
