@@ -45,6 +45,7 @@ from workers.copies import Copies
 from workers.ec_listing import EcListings
 from workers.ec_volumes import EcVolumes
 from workers.host import Shell
+from workers.io_errors import QuarantineGauge
 from workers.map_slices import drop_entries
 from workers.mounting import Mounting
 from workers.probe import DiskProbe
@@ -91,6 +92,7 @@ class VolumeHost:
         self._ticks = 0
         self._probing = False
         self._health_probe = DiskProbe(node.probe, disk.config, disk.site.files) if node.probe else None
+        self._quarantine = None if recorder is None else QuarantineGauge(recorder)
         self._problem = ""
         """What the supervisor was told of the disk's health."""
         self.store = disk.store
@@ -274,6 +276,8 @@ class VolumeHost:
             self._tell_changes(gone=destroyed)
         except DiskError as error:
             _log.error("removing expired volumes: %s", error.text)
+        if self._quarantine is not None:
+            self._quarantine.set(sum(volume.quarantined for volume in self._disk.volumes.values()))
         for remains in self._disk.take_remains():
             drop_entries(self._disk, self._shell, remains.map_id)
             self._shell.in_background(remains.files.clear, _nothing, _nothing)
