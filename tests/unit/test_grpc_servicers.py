@@ -46,6 +46,9 @@ class ScriptedNode:
         disk_id = self.volumes.get(volume_id)
         return None if disk_id is None else Holder(disk_id)
 
+    def shards(self, _volume_id: int) -> list[Any]:
+        return []
+
     def worker_calls(self) -> list[tuple[str, calls.Request]]:
         return [(where, request) for where, request in self.asked if where.startswith("disk-")]
 

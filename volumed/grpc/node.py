@@ -15,6 +15,9 @@ from volumed.metrics.page import MetricsPage
 from volumed.metrics.scrubs import ScrubMetrics
 from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskState, NodeTable
 from volumed.security.settings import GrpcIdentity
+from volumed.shards.node import NodeShards
+from volumed.shards.view import EcVolume
+from volumed.storage.mounted_shards import MountedShards
 from volumed.storage.view import VolumeHandle
 
 __all__ = ["CALL_TIMEOUT_S", "CallClient", "GrpcNode", "VolumeLocator"]
@@ -33,6 +36,8 @@ class VolumeLocator(Protocol):
     """Finds a mounted volume (``volumed.storage.view.NodeView``)."""
 
     def locate(self, volume_id: int) -> VolumeHandle | None: ...
+
+    def shards(self, volume_id: int) -> list[MountedShards]: ...
 
 
 class GrpcNode:
@@ -55,6 +60,8 @@ class GrpcNode:
         self._locator = locator
         self._locator_lock = threading.Lock()
         self._endless: set[Call] = set()
+        self.ec = NodeShards(config, self, self, lambda: None)
+        """Needles of erasure coded volumes."""
 
     def supervisor(self, request: calls.Request, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """Result of a supervisor call; raises what the supervisor raised."""
@@ -80,6 +87,19 @@ class GrpcNode:
         disk that does not serve now."""
         with self._locator_lock:
             return self._locator.locate(volume_id)
+
+    def shards(self, volume_id: int) -> list[MountedShards]:
+        """An erasure coded volume as the serving disks have it mounted, in order of the disks."""
+        with self._locator_lock:
+            return self._locator.shards(volume_id)
+
+    def ec_volume(self, volume_id: int) -> EcVolume | None:
+        """The erasure coded volume if there is no normal one of the id, which would be preferred for reads."""
+        volume = self.ec.find(volume_id)
+        try:
+            return None if volume is not None and self.locate(volume_id) else volume
+        except DiskUnavailable:
+            return volume
 
     def disk_of(self, volume_id: int) -> int | None:
         """The disk of `locate`."""

@@ -53,7 +53,7 @@ class EcDeletes:
         raise NoShardLocation.of(volume.volume_id)
 
     def journal_here(self, volume: EcVolume, key: int) -> None:
-        """Write the deletion to the journal of every disk of this node. Raises the first error, after all were asked."""
+        """Write the deletion to the journal of every disk of this node. Raises the first error, after all."""
         failed: VolumedError | None = None
         for disk in volume.disks:
             try:

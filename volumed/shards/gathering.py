@@ -1,7 +1,7 @@
 """Pieces of shards for one read, all at once: from the disks of this node, else from other servers.
 
 A disk that does not answer in time counts as lost for this read, and so does one on which an earlier read still hangs:
-the piece is recovered from other shards. No disk waits for another one, and nobody waits for the supervisor's judgement.
+the piece is recovered from other shards. No disk waits for another one, and nobody for the supervisor's judgement.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Long needles are checked before the first byte of them is used, since what was sent cannot be taken back (rule R6)."""
+"""Long needles are checked before their first byte is used, since what was sent cannot be taken back (rule R6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that a front does with erasure coded volumes: it reads and deletes needles (docs/spec/erasure-coding.md 4.11, 4.12).
+"""All that a front does with erasure coded volumes: it reads and deletes needles (erasure-coding.md 4.11, 4.12).
 
 Everything but `find` and `read_now` may wait, and is for threads.
 """

@@ -22,7 +22,7 @@ from volumed.formats.needle import PAGED_SIZE_MIN, Needle, decode_record, record
 from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, outcome
 from volumed.shards.view import EcView, EcVolume, MountedView
 from volumed.storage.long_record import read_layout
-from volumed.storage.mounted_shards import NotCached
+from volumed.storage.mounted_shards import MountedShards, NotCached
 
 __all__ = ["EcReader", "Repaired", "StoredEcNeedle"]
 
@@ -105,13 +105,12 @@ class EcReader:
             lambda gathering: self._finish(read_span(volume.source, stored.data_at + at, length, without), gathering),
         )
 
-    def read_shard(self, volume: EcVolume, piece: Interval) -> bytes:
-        """Bytes of a shard that is here, fewer at its end. Raises `RetryError` when its disk does not give them."""
-        disk = volume.here[piece.shard]
+    def read_shard(self, disk: MountedShards, piece: Interval) -> bytes:
+        """Bytes of a shard, fewer at its end. Raises `RetryError` when its disk does not give them."""
         try:
             return outcome(self._disks.start(disk, partial(disk.read, *piece), PATIENT), PATIENT.disk_s)
         except NoAnswer:
-            raise RetryError(f"ec shard {volume.volume_id}.{piece.shard} cannot be read") from None
+            raise RetryError(f"ec shard {disk.volume_id}.{piece.shard} cannot be read") from None
 
     def _find_row(self, gathering: Gathering) -> Row:
         return gathering.volume.live(gathering.key, gathering.find_row(self._width))

@@ -7,6 +7,7 @@ from collections import defaultdict
 from volumed.bus import calls
 from volumed.errors import FormatError, VolumedError, VolumeNotFound
 from volumed.formats.fileid import parse_batch_file_id
+from volumed.grpc.ec_batch import delete_in_shards
 from volumed.grpc.node import GrpcNode
 from volumed.wire import volume_server_pb2 as pb
 
@@ -23,7 +24,7 @@ class DeletesServicer:
         self._node = node
 
     def batch_delete(self, request: pb.BatchDeleteRequest) -> pb.BatchDeleteResponse:
-        """Delete every needle named; the needles of one disk go to its worker in one call."""
+        """Delete every needle named; the needles of one disk go to its worker in one call, those in shards go first."""
         self._node.refuse_in_maintenance()
         results: list[calls.NeedleDeletion | None] = [None] * len(request.file_ids)
         per_disk: dict[int, list[tuple[int, calls.DeleteNeedle]]] = defaultdict(list)
@@ -34,6 +35,9 @@ class DeletesServicer:
                 results[index] = calls.NeedleDeletion(_BAD_REQUEST, error.text)
                 continue
             cookie = None if request.skip_cookie_check else file_id.cookie
+            if volume := self._node.ec.find(file_id.volume_id):
+                results[index] = delete_in_shards(self._node.ec, volume, file_id.key, cookie)
+                continue
             disk_id = self._node.disk_of(file_id.volume_id)
             if disk_id is None:
                 results[index] = self._missing(file_id.volume_id, request.skip_cookie_check)

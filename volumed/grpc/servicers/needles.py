@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from volumed.bus.record_calls import ForeignRecord, StoreRecords
 from volumed.codes import Code
+from volumed.erasure.errors import NoSuchEcNeedle
 from volumed.errors import (
     CorruptNeedle,
     DiskError,
@@ -34,6 +35,7 @@ from volumed.grpc.local_volumes import LocalVolumes
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import Profile
 from volumed.grpc.streams import Call
+from volumed.shards.view import EcVolume
 from volumed.storage.mounted import MountedVolume
 from volumed.storage.record_scan import BlockReader, RecordHeader, scan_headers
 from volumed.storage.view import VolumeHandle
@@ -110,11 +112,15 @@ class NeedlesServicer:
     def volume_needle_status(self, request: pb.VolumeNeedleStatusRequest) -> pb.VolumeNeedleStatusResponse:
         """A live needle, verified."""
         key = request.needle_id
-        needle = self._volumes.use(
-            request.volume_id,
-            texts.volume_not_found(request.volume_id),
-            lambda handle, volume: self._read_live(handle, volume, key),
-        )
+        volume = self._node.ec_volume(request.volume_id)
+        if volume is not None:
+            needle = self._read_in_shards(volume, key)
+        else:
+            needle = self._volumes.use(
+                request.volume_id,
+                texts.volume_not_found(request.volume_id),
+                lambda handle, volume: self._read_live(handle, volume, key),
+            )
         return pb.VolumeNeedleStatusResponse(
             needle_id=needle.key,
             cookie=needle.cookie,
@@ -144,6 +150,14 @@ class NeedlesServicer:
                     name=needle.name,
                     mime=needle.mime,
                 )
+
+    def _read_in_shards(self, volume: EcVolume, key: int) -> Needle:
+        try:
+            return self._node.ec.read(volume, key).needle
+        except NoSuchEcNeedle as error:
+            if not self._profile.missing_needle_has_code:
+                raise
+            raise NeedleNotFound(texts.needle_not_found(key), Code.NOT_FOUND) from error
 
     def _read_live(self, handle: VolumeHandle, volume: MountedVolume, key: int) -> Needle:
         offset, size = handle.lookup(key) or (0, 0)

@@ -111,18 +111,6 @@ class StoredNeedle:
 class _DiskPages:
     """The data of a needle of a volume, whose record lies at ``payload.offset`` of one generation."""
 
-    __slots__ = (
-        "_checksum",
-        "_cookie",
-        "_data_size",
-        "_disk_id",
-        "_generation",
-        "_key",
-        "_node",
-        "_offset",
-        "_volume_id",
-    )
-
     def __init__(
         self, node: Node, volume_id: int, disk_id: int, needle: Needle, payload: ReadPayload, data_size: int
     ) -> None:

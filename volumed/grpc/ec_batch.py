@@ -1,0 +1,29 @@
+"""Needles of erasure coded volumes in a BatchDelete (docs/spec/erasure-coding.md 5.13)."""
+
+from __future__ import annotations
+
+from volumed.bus.calls import NeedleDeletion
+from volumed.errors import CookieMismatch, VolumedError
+from volumed.shards.node import NodeShards
+from volumed.shards.view import EcVolume
+
+__all__ = ["delete_in_shards"]
+
+_DELETED, _BAD_REQUEST, _NOT_FOUND, _MANIFEST, _FAILED = 202, 400, 404, 406, 500
+_MANIFEST_TEXT = "ChunkManifest: not allowed in batch delete mode."
+
+
+def delete_in_shards(shards: NodeShards, volume: EcVolume, key: int, cookie: int | None) -> NeedleDeletion:
+    """Delete one needle; without a cookie none is compared."""
+    try:
+        stored = shards.read(volume, key)
+    except VolumedError as error:
+        return NeedleDeletion(_FAILED if cookie is None else _NOT_FOUND, error.text)
+    if cookie is not None and stored.needle.cookie != cookie:
+        return NeedleDeletion(_BAD_REQUEST, CookieMismatch.on_delete().text)
+    if cookie is not None and stored.needle.is_chunk_manifest:
+        return NeedleDeletion(_MANIFEST, _MANIFEST_TEXT)
+    try:
+        return NeedleDeletion(_DELETED, size=shards.delete_found(stored))
+    except VolumedError as error:
+        return NeedleDeletion(_FAILED, error.text)
