@@ -19,8 +19,9 @@ from volumed.grpc.servicers.copy import CopyServicer
 from volumed.grpc.servicers.deletes import DeletesServicer
 from volumed.grpc.servicers.ec_delete import EcDeleteServicer
 from volumed.grpc.servicers.ec_mount import EcMountServicer
+from volumed.grpc.servicers.ec_needles import EcNeedlesServicer
 from volumed.grpc.servicers.ec_operations import EcOperationsServicer
-from volumed.grpc.servicers.ec_mount import EcMountServicer
+from volumed.grpc.servicers.ec_scrub import EcScrubServicer
 from volumed.grpc.servicers.fetch import FetchServicer
 from volumed.grpc.servicers.files import FilesServicer
 from volumed.grpc.servicers.lifecycle import LifecycleServicer
@@ -62,8 +63,8 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     lifecycle = LifecycleServicer(node, profile)
     configure = ConfigureServicer(node)
     ec = EcNode(node)
+    ec_needles = EcNeedlesServicer(node)
     ec_operations = EcOperationsServicer(ec)
-    ec_mount = EcMountServicer(node)
     ec_mount = EcMountServicer(node)
     files = FilesServicer(node)
     status = StatusServicer(node)
@@ -86,6 +87,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "ReadNeedleMeta": needles.read_needle_meta,
         "ReadVolumeFileStatus": files.read_volume_file_status,
         "ReceiveFile": ReceiveServicer(node).receive_file,
+        "ScrubEcVolume": EcScrubServicer(node).scrub_ec_volume,
         "ScrubVolume": ScrubServicer(node, marks).scrub_volume,
         "SetState": status.set_state,
         "VacuumVolumeCheck": vacuum.vacuum_volume_check,
@@ -96,11 +98,10 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "VolumeConsolidateIndex": configure.volume_consolidate_index,
         "VolumeCopy": CopyServicer(node, profile).volume_copy,
         "VolumeDelete": lifecycle.volume_delete,
+        "VolumeEcBlobDelete": ec_needles.volume_ec_blob_delete,
+        "VolumeEcShardRead": ec_needles.volume_ec_shard_read,
         "VolumeEcShardsDelete": EcDeleteServicer(ec).volume_ec_shards_delete,
         "VolumeEcShardsGenerate": ec_operations.volume_ec_shards_generate,
-        "VolumeEcShardsInfo": ec_mount.info,
-        "VolumeEcShardsMount": ec_mount.mount,
-        "VolumeEcShardsUnmount": ec_mount.unmount,
         "VolumeEcShardsInfo": ec_mount.info,
         "VolumeEcShardsMount": ec_mount.mount,
         "VolumeEcShardsUnmount": ec_mount.unmount,

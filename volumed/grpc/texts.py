@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "bad_header",
     "copy_counts_differ",
+    "deleted_check_not_supported",
     "endless_record",
     "existing_not_deleted",
     "invalid_common_name",
@@ -25,12 +26,14 @@ __all__ = [
     "not_located",
     "read_blob_failed",
     "replication_not_configured",
+    "scrubbed_ec_volume_not_found",
     "scrubbed_volume_not_found",
     "source_has_no_status",
     "source_not_asked",
     "tail_failed",
     "unknown_method",
     "unknown_service",
+    "unsupported_ec_scrub_mode",
     "unsupported_scrub_mode",
     "untrusted_source",
     "volume_not_configured",
@@ -205,6 +208,21 @@ def invalid_source_server(source: str, reason: str) -> str:
 def marked_readonly(volume_id: int) -> str:
     """ScrubVolume, section 3.29."""
     return f"volume {volume_id} is now read-only"
+
+
+def deleted_check_not_supported() -> str:
+    """ScrubEcVolume, erasure-coding.md 5.12."""
+    return "deleted needle checks are only supported for FULL and READS scrubs"
+
+
+def scrubbed_ec_volume_not_found(volume_id: int) -> str:
+    """ScrubEcVolume, erasure-coding.md 5.12."""
+    return f"EC volume id {volume_id} not found"
+
+
+def unsupported_ec_scrub_mode(mode: int) -> str:
+    """ScrubEcVolume, erasure-coding.md 5.12."""
+    return f"unsupported EC volume scrub mode {mode}"
 
 
 def scrubbed_volume_not_found(volume_id: int) -> str:
