@@ -30,6 +30,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 WITH_CALL = frozenset(
     {
+        "ScrubEcVolume",
         "ScrubVolume",
         "VolumeEcShardsDelete",
         "VolumeEcShardsGenerate",
