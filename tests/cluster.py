@@ -19,7 +19,10 @@ from pathlib import Path
 from tests.processes import HOST, Server, ServerError, free_port
 from tests.web import get, get_json
 
-__all__ = ["S3", "WEED", "Filer", "Master", "VolumeServer", "Volumed", "WeedVolume", "fid_on", "weed_shell"]
+__all__ = [
+    "S3", "WEED", "Filer", "Master", "VolumeServer", "Volumed", "WeedVolume", "fid_on", "weed_shell",
+    "weed_shell_process",
+]
 
 BIN = Path(sys.executable).parent
 WEED = BIN / "weed"
@@ -243,3 +246,12 @@ def weed_shell(master: Master, *commands: str, filer: Filer | None = None) -> st
     if result.returncode:
         raise ServerError(f"weed shell ended with {result.returncode}:\n{result.stdout}")
     return result.stdout
+
+
+def weed_shell_process(master: Master) -> subprocess.Popen[str]:
+    """A ``weed shell`` that takes commands on its standard input. The caller ends it; it keeps its lock for ten seconds
+    when it is killed."""
+    return subprocess.Popen(
+        [str(WEED), "shell", f"-master={master.peer_address}"], cwd=master.home, env=master.environment(), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip

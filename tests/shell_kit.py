@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 
-from tests.cluster import Master, VolumeServer, weed_shell
+from tests.cluster import Master, VolumeServer, weed_shell, weed_shell_process
 from tests.grpc_kit import Node, allocate
 from tests.processes import wait_until
 from tests.web import delete, get, upload
@@ -63,6 +63,24 @@ class Cluster:
     def shell(self, *commands: str) -> str:
         """What commands print, run under the lock."""
         return weed_shell(self.master, "lock", *commands, "unlock")
+
+    def fix_replication(self, *volumes: Volume) -> None:
+        """``volume.fix.replication``, until each volume has two copies."""
+        names = ",".join(volume.collection for volume in volumes)
+        command = f"volume.fix.replication -collectionPattern={names} -apply"
+        # When all is done it looks twice more whether it is, 15 s apart: that is not waited for. What it does not find
+        # to be wrong yet, since the master has not heard of it, it finds the second time.
+        with weed_shell_process(self.master) as shell:
+            try:
+                assert shell.stdin
+                shell.stdin.write(f"lock\n{command}\n")
+                shell.stdin.flush()
+                wait_until(
+                    lambda: all(len(self.holders(volume)) == 2 for volume in volumes),
+                    timeout_s=LIMIT_S, what="two copies of each",
+                )  # fmt: skip
+            finally:
+                shell.kill()
 
     def holders(self, volume: Volume) -> set[str]:
         """Addresses of all copies, as the master knows them; none, if it does not know the volume."""

@@ -12,7 +12,7 @@
 | Query | `test_grpc_remote`, `unit/test_query` |
 | Tiering | `test_tiering`, `test_grpc_remote` |
 | Fetch | `test_grpc_remote`, `unit/test_security_endpoints` |
-| Mixed cluster | `test_volume_shell`, `test_shell_volumes`, `test_shell_moves`, `test_shell_needles`, `test_replicas` |
+| Mixed cluster | `test_shell_matrix`, `test_replicas` |
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Commands of ``weed shell`` that merge copies, move volumes to other disks and empty nodes: ours alone, and between
-``weed volume`` and ours. After each, every object is compared in every copy."""
+"""Commands of ``weed shell`` that merge copies and move volumes to other disks, between ``weed volume`` and ours. After
+each, every object is compared in every copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tests.cluster import Master, Volumed, WeedVolume
 from tests.grpc_kit import Node
 from tests.processes import wait_until
 from tests.shell_kit import LIMIT_S, TRUST, Cluster
-from tests.web import get
 
 pytestmark = pytest.mark.interop
 
@@ -65,35 +64,3 @@ def test_other_disks(cluster: Cluster) -> None:
         for node in (weed, ours):
             assert (node.server.dirs[1] / f"{volume.collection}_{volume.id}.dat").exists()
             assert not (node.server.dirs[0] / f"{volume.collection}_{volume.id}.dat").exists()
-
-
-def test_a_node_is_filled_emptied_and_leaves(tmp_path: Path) -> None:
-    """volume.balance, volumeServer.evacuate and volumeServer.leave, where all nodes are ours."""
-    with (
-        Master(tmp_path / "m", volume_size_limit_mb=1) as master,
-        Volumed(tmp_path / "a", master=master, flags=TRUST) as first,
-        Volumed(tmp_path / "b", master=master, flags=TRUST) as second,
-        Node(first) as stays,
-        Node(second) as leaves,
-    ):
-        cluster = Cluster(master, stays, leaves)
-        volumes = [cluster.fill(stays, replication="000") for _ in range(6)]
-
-        def balanced() -> bool:
-            # It goes by sizes, which come with the heartbeat.
-            cluster.shell("volume.balance -apply -collection ALL_COLLECTIONS -volumesPerExec 1")
-            return len(set().union(*map(cluster.holders, volumes))) == 2
-
-        wait_until(balanced, timeout_s=LIMIT_S, what="a volume on each node")
-        for volume in volumes:
-            cluster.check_wherever_it_is(volume)
-        cluster.shell(f"volumeServer.evacuate -node {second.address} -apply")
-        for volume in volumes:
-            cluster.check(volume, stays)
-        cluster.shell(f"volumeServer.leave -node {second.peer_address} -apply")
-        wait_until(
-            lambda: master.node_addresses() == [first.address], timeout_s=LIMIT_S, what="the node to be forgotten"
-        )
-        assert get(second.address, "/status").status == 200
-        for volume in volumes:
-            cluster.check(volume, stays)

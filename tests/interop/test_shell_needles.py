@@ -1,16 +1,15 @@
-"""Commands of ``weed shell`` that follow, compare, merge and check needles, in a cluster of both kinds of servers."""
+"""Commands of ``weed shell`` that compare and merge copies, in a cluster of both kinds of servers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.cluster import Filer, weed_shell
-from tests.grpc_kit import Node, Put, Servers, allocate, batch_delete, started_servers, status
+from tests.cluster import weed_shell
+from tests.grpc_kit import Node, Put, Servers, allocate, batch_delete, started_servers
 from tests.processes import wait_until
-from tests.web import assign, get, request, upload
+from tests.web import get
 
 pytestmark = pytest.mark.interop
 
@@ -26,8 +25,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield started
 
 
-def shell(servers: Servers, *commands: str, filer: Filer | None = None) -> str:
-    return weed_shell(servers.master, "lock", *commands, "unlock", filer=filer)
+def shell(servers: Servers, *commands: str) -> str:
+    return weed_shell(servers.master, "lock", *commands, "unlock")
 
 
 def put(node: Node, volume_id: int, key: int, data: bytes | None = None) -> None:
@@ -45,31 +44,6 @@ def found(node: Node, volume_id: int) -> dict[int, bytes | int]:
     """Data of the needles there are, status of the others."""
     answers = {key: get(node.server.address, f"/{volume_id},{key:02x}11111111?readDeleted=false") for key in KEYS}
     return {key: answer.body if answer.status == 200 else answer.status for key, answer in answers.items()}
-
-
-def fill(node: Node, volume_id: int) -> None:
-    for key in (1, 2, 3, 4):
-        put(node, volume_id, key)
-    put(node, volume_id, 5, b"")
-    remove(node, volume_id, 2)
-    put(node, volume_id, 3, b"overwritten")
-
-
-def test_move(servers: Servers) -> None:
-    moves = [(41, servers.weed, servers.first), (42, servers.first, servers.weed)]
-    wanted = {}
-    for volume_id, source, _ in moves:
-        assert source.run(allocate(volume_id)) == {}
-        fill(source, volume_id)
-        wanted[volume_id] = found(source, volume_id), source.run(status(volume_id))["volumeSize"]
-    ends = {volume_id: (source.server.peer_address, target.server.peer_address) for volume_id, source, target in moves}
-    commands = [f"volume.move -volumeId {each} -source {ends[each][0]} -target {ends[each][1]}" for each in ends]
-    printed = shell(servers, *commands)
-    for volume_id, source, target in moves:
-        assert f"moved volume {volume_id} " in printed
-        assert source.run(status(volume_id)) == ("UNKNOWN", f"not found volume id {volume_id}")
-        moved = found(target, volume_id), target.run(status(volume_id))["volumeSize"]
-        assert moved == wanted[volume_id]
 
 
 @pytest.mark.parametrize("reference", [True, False], ids=["weed and volumed", "volumed twice"])
@@ -115,17 +89,3 @@ def test_merge_into_volumed(servers: Servers) -> None:
     same = {1: 404, 2: b"needle 2", 3: b"needle 3", 4: b"needle 4", 5: b"needle 5", 6: b""}
     wanted = {key: same.get(key, 404) for key in KEYS}
     assert found(servers.weed, volume_id) == found(servers.first, volume_id) == wanted
-
-
-def test_files_that_no_filer_knows(servers: Servers, tmp_path: Path) -> None:
-    with Filer(tmp_path / "filer", master=servers.master) as filer:
-        for number in range(3):
-            sent = request("PUT", filer.address, f"/kept/{number}", body=bytes([number]) * 5000, headers=BINARY)
-            assert sent.status == 201
-        orphan, url, *_ = assign(servers.master.address)
-        assert upload(url, orphan, b"nobody's").status == 201
-        options = "-cutoffTimeAgo=0s -verifyNeedles -reallyDeleteFromVolume -forcePurging"
-        shell(servers, f"volume.fsck {options}", filer=filer)
-        assert get(url, f"/{orphan}").status == 404
-        for number in range(3):
-            assert get(filer.address, f"/kept/{number}").body == bytes([number]) * 5000

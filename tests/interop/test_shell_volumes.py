@@ -181,25 +181,6 @@ def test_broken_copies_are_found_and_replaced(cluster: Cluster) -> None:
         cluster.shell(*on_each("volume.delete", volume, broken))
         cluster.check(volume, sound)
         fixed.append(volume)
-
-    # When all is done it looks twice more whether it is, 15 s apart: not waited for, and no test comes after this one.
-    names = ",".join(volume.collection for volume in fixed)
-    commands = f"lock\nvolume.fix.replication -collectionPattern={names} -apply\n"
-    master = cluster.master
-    shell = subprocess.Popen(
-        [str(WEED), "shell", f"-master={master.peer_address}"], cwd=master.home, env=master.environment(), text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    with shell:
-        try:
-            assert shell.stdin
-            shell.stdin.write(commands)
-            shell.stdin.flush()
-            wait_until(
-                lambda: all(len(cluster.holders(volume)) == 2 for volume in fixed),
-                timeout_s=LIMIT_S, what="two copies of each",
-            )  # fmt: skip
-        finally:
-            shell.kill()
+    cluster.fix_replication(*fixed)
     for volume in fixed:
         cluster.check_wherever_it_is(volume)

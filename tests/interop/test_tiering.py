@@ -32,6 +32,8 @@ class Servers(NamedTuple):
     filer: Filer
     weed: Node
     ours: Node
+    other: Node
+    """Ours, too."""
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         master = stack.enter_context(tiered_master(home / "m", store.endpoint))
         filer = stack.enter_context(Filer(home / "f", master=master))
         nodes = [
-            stack.enter_context(Node(stack.enter_context(kind(home / kind.__name__, master=master, flags=TRUST))))
-            for kind in (WeedVolume, Volumed)
+            stack.enter_context(Node(stack.enter_context(kind(home / name, master=master, flags=TRUST))))
+            for name, kind in (("w", WeedVolume), ("a", Volumed), ("b", Volumed))
         ]
         yield Servers(store, master, filer, *nodes)
 
@@ -140,21 +142,26 @@ def test_the_shell_compacts_what_is_tiered(servers: Servers, which: str) -> None
     assert servers.store.keys() != keys
 
 
-def test_a_replica_of_a_tiered_volume_is_its_index(servers: Servers) -> None:
-    for node in (servers.ours, servers.weed):
-        assert node.run(allocate(21, replication="001")) == {}
-        fill(node.server, 21)
-    for node in (servers.ours, servers.weed):
-        wait_until(lambda n=node: is_known(servers, n, 21, ""), timeout_s=LIMIT_S, what="both are known")
-    shell(servers, "volume.tier.upload -dest=s3.cold -volumeId=21")
-    for node in (servers.ours, servers.weed):
-        assert is_tiered(node.server, 21)
-        assert is_whole(node.server, 21)
-        wait_until(lambda n=node: is_known(servers, n, 21, "s3.cold"), timeout_s=LIMIT_S, what="both are tiered")
-    shell(servers, "volume.tier.download -volumeId=21")
-    for node in (servers.ours, servers.weed):
-        assert is_whole(node.server, 21)
-        assert not is_tiered(node.server, 21)
+@pytest.mark.parametrize(
+    ("volume_id", "pair"), [(21, ("ours", "weed")), (22, ("weed", "ours")), (23, ("ours", "other"))],
+    ids=["from ours", "to ours", "ours"],
+)  # fmt: skip
+def test_a_replica_of_a_tiered_volume_is_its_index(servers: Servers, volume_id: int, pair: tuple[str, str]) -> None:
+    """The first one uploads, the second one is told where its data are."""
+    nodes: list[Node] = [getattr(servers, which) for which in pair]
+    for node in nodes:
+        assert node.run(allocate(volume_id, replication="001")) == {}
+        fill(node.server, volume_id)
+        wait_until(lambda n=node: is_known(servers, n, volume_id, ""), timeout_s=LIMIT_S, what="it is known")
+    shell(servers, f"volume.tier.upload -dest=s3.cold -volumeId={volume_id}")
+    for node in nodes:
+        assert is_tiered(node.server, volume_id)
+        assert is_whole(node.server, volume_id)
+        wait_until(lambda n=node: is_known(servers, n, volume_id, "s3.cold"), timeout_s=LIMIT_S, what="it is tiered")
+    shell(servers, f"volume.tier.download -volumeId={volume_id}")
+    for node in nodes:
+        assert is_whole(node.server, volume_id)
+        assert not is_tiered(node.server, volume_id)
 
 
 def test_one_serves_what_the_other_has_tiered(servers: Servers) -> None:
