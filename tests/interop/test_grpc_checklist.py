@@ -7,7 +7,7 @@
 | CopyFile, ReceiveFile | `test_grpc_files`, `test_grpc_receive` |
 | Needle blobs | `test_grpc_needles` |
 | Tail | `test_grpc_tail`, `probe/test_tail_streams` |
-| Vacuum | `test_vacuum`, `probe/test_vacuum_kills` |
+| Vacuum | `test_vacuum`, `probe/test_vacuum_kills`, `probe/test_vacuum_steps` |
 | Scrub | `test_grpc_scrub`, `unit/test_storage_scrub` |
 | Query | `test_grpc_remote`, `unit/test_query` |
 | Tiering | `test_tiering`, `test_grpc_remote` |
