@@ -265,16 +265,16 @@ def test_geometry_comes_from_the_vif_then_the_sidecar_then_defaults() -> None:
         ((FoundFile("d/9.vif", b"{"), None), "load d/9.vif: invalid volume info"),
         (
             (None, ecsum(sidecar(generation=2))),
-            "no .vif and the bitrot sidecar cannot establish the layout: read d/9.ecsum: generation 2, expected 0",
+            "no .vif and the bitrot sidecar cannot establish the layout: d/9.ecsum records generation 2, not generation 0",
         ),
         (
             (vif(None), ecsum(sidecar(ratio=None))),
             "d/9.vif records no EC config and the bitrot sidecar cannot establish the layout: "
-            "read d/9.ecsum: no EC config",
+            "d/9.ecsum records no EC config",
         ),
         (
             (None, ecsum(sidecar(layout_block=7))),
-            "no .vif and the bitrot sidecar cannot establish the layout: read d/9.ecsum: invalid shard block size 7: "
+            "no .vif and the bitrot sidecar cannot establish the layout: d/9.ecsum: invalid shard block size 7: "
             "expected 0 (legacy) or a multiple of 1048576",
         ),
     ],

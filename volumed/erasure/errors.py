@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from volumed.errors import (
     Code,
+    ClientError,
     CookieMismatch,
     DiskError,
     FormatError,
@@ -17,6 +18,7 @@ from volumed.errors import (
 )
 
 __all__ = [
+    "BadDiskId",
     "BadEcConfig",
     "BadEcIndex",
     "BadSidecar",
@@ -24,13 +26,16 @@ __all__ = [
     "EcInterrupted",
     "EcReadFailed",
     "EcShardNotFound",
+    "EcVolumeMounted",
     "EcVolumeNotFound",
     "MountFailed",
+    "NoRoomForShards",
     "NoShardLocation",
     "NoSpaceForShards",
     "NoSuchEcNeedle",
     "NotMountable",
     "OtherEncodeRun",
+    "RebuildFailed",
     "RebuildRefused",
     "TooFewShards",
     "UnclearLayout",
@@ -57,7 +62,7 @@ class BadEcConfig(FormatError):
         return cls(f"invalid shard block size {block_size}: expected 0 (legacy) or a multiple of 1048576")
 
     @classmethod
-    def in_vif(cls, path: str, cause: BadEcConfig) -> BadEcConfig:
+    def in_file(cls, path: str, cause: BadEcConfig) -> BadEcConfig:
         # COMPAT: one of the two causes follows a colon, the other one a blank.
         between = ": " if cause.text.startswith("invalid") else " "
         return cls(f"{path}{between}{cause.text}")
@@ -234,6 +239,22 @@ class RebuildRefused(DiskError):
         )
 
 
+class RebuildFailed(DiskError):
+    """Why a rebuild came to nothing; ``base`` is the path of the volume's files without extension."""
+
+    @classmethod
+    def layout(cls, base: str, cause: VolumedError) -> RebuildFailed:
+        return cls(f"resolve rebuild layout for {base}: RebuildEcFiles {base}: {cause.text}")
+
+    @classmethod
+    def shards(cls, base: str, cause: VolumedError) -> RebuildFailed:
+        return cls(f"RebuildEcFiles {base}: {cause.text}", cause.code)
+
+    @classmethod
+    def index(cls, base: str, cause: VolumedError) -> RebuildFailed:
+        return cls(f"RebuildEcxFile {base}: {cause.text}", cause.code)
+
+
 class NoSpaceForShards(NoFreeSpace):
     """The disk has no room for what an operation would write."""
 
@@ -280,3 +301,31 @@ class MountFailed(VolumedError):
             cause = " not found on disk" if has_index else ": no .ecx index found on any local disk"
         shard = f"{volume_id}.{shard_id}"
         return cls(f"mount {shard}: MountEcShards {shard}{cause}")
+
+
+class BadDiskId(ClientError):
+    """A disk that the node does not have (5.4, 5.11)."""
+
+    @classmethod
+    def of(cls, disk_id: int, disks: int) -> BadDiskId:
+        return cls(f"invalid disk_id {disk_id}: only have {disks} disks")
+
+
+class NoRoomForShards(NoFreeSpace):
+    """No disk takes new files (4.8)."""
+
+    @classmethod
+    def for_shards(cls) -> NoRoomForShards:
+        return cls("no space left")
+
+    @classmethod
+    def for_file(cls) -> NoRoomForShards:
+        return cls("no storage location available")
+
+
+class EcVolumeMounted(ClientError):
+    """Files of a mounted volume are not replaced from outside (5.11)."""
+
+    @classmethod
+    def of(cls, volume_id: int, disk_ids: Collection[int]) -> EcVolumeMounted:
+        return cls(f"ec volume {volume_id} is mounted on disk_ids:{numbers(disk_ids)}; unmount before ReceiveFile")

@@ -71,25 +71,25 @@ def resolve_geometry(vif: FoundFile | None, sidecar: FoundFile | None) -> Geomet
         return _from_config(info, info.ec_shard_config, path)
     if sidecar is None:
         return Geometry(DEFAULT_RATIO, 0, 0, info.dat_file_size, info.expire_at_sec)
+    return _from_sidecar(info, sidecar, path)
+
+
+def _from_sidecar(info: VolumeInfo, file: FoundFile, vif: str) -> Geometry:
+    """``vif`` is the path of the `.vif`, empty when there is none."""
+    path = file.path
     try:
-        found = _read_sidecar(sidecar)
+        sidecar = decode_sidecar(file.content)
     except BadSidecar as error:
-        raise BadEcConfig.unclear(path, f"read {sidecar.path}: {error.text}") from error
-    if found.ratio is None:
-        raise BadEcConfig.unclear(path, f"read {sidecar.path}: no EC config")
-    try:
-        ratio, block_size = found.ratio.check(), check_block_size(found.layout_block)
-    except BadEcConfig as error:
-        raise BadEcConfig.unclear(path, f"read {sidecar.path}: {error.text}") from error
-    return Geometry(ratio, block_size, 0, info.dat_file_size, info.expire_at_sec)
-
-
-def _read_sidecar(file: FoundFile) -> Sidecar:
-    """Raises `BadSidecar`, also for one of another generation than 0."""
-    sidecar = decode_sidecar(file.content)
+        raise BadEcConfig.unclear(vif, f"read {path}: bitrot sidecar {path} {error.text}") from error
     if sidecar.generation:
-        raise BadSidecar(f"generation {sidecar.generation}, expected 0")
-    return sidecar
+        raise BadEcConfig.unclear(vif, f"{path} records generation {sidecar.generation}, not generation 0")
+    if sidecar.ratio is None:
+        raise BadEcConfig.unclear(vif, f"{path} records no EC config")
+    try:
+        ratio, block_size = sidecar.ratio.check(), check_block_size(sidecar.layout_block)
+    except BadEcConfig as error:
+        raise BadEcConfig.unclear(vif, BadEcConfig.in_file(path, error).text) from error
+    return Geometry(ratio, block_size, 0, info.dat_file_size, info.expire_at_sec)
 
 
 class SidecarState(enum.Enum):
@@ -123,7 +123,7 @@ def _from_config(info: VolumeInfo, config: EcShardConfig, path: str) -> Geometry
         ratio = Ratio(config.data_shards, config.parity_shards).check()
         block_size = check_block_size(config.block_size)
     except BadEcConfig as error:
-        raise BadEcConfig.in_vif(path, error) from error
+        raise BadEcConfig.in_file(path, error) from error
     return Geometry(ratio, block_size, config.encode_ts_ns, info.dat_file_size, info.expire_at_sec)
 
 

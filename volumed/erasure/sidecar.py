@@ -73,17 +73,17 @@ def encode_sidecar(sidecar: Sidecar) -> bytes:
 def decode_sidecar(content: bytes) -> Sidecar:
     """Raises `BadSidecar` unless everything in it fits."""
     if len(content) < _HEADER.size:
-        raise BadSidecar("too short for a header")
+        raise BadSidecar(f"too short ({len(content)} bytes)")
     magic, version, length, checksum = _HEADER.unpack_from(content)
     payload = content[_HEADER.size :]
     if magic != _MAGIC:
-        raise BadSidecar(f"bad magic {magic.hex()}")
+        raise BadSidecar(f"bad magic 0x{magic.hex()}")
     if version != _VERSION:
-        raise BadSidecar(f"unsupported version {version}")
+        raise BadSidecar(f"unsupported format version {version}")
     if length != len(payload):
-        raise BadSidecar(f"payload of {len(payload)} bytes, expected {length}")
-    if checksum != crc32c(payload):
-        raise BadSidecar("payload checksum mismatch")
+        raise BadSidecar(f"length mismatch: header {length}, actual {len(payload)}")
+    if checksum != (computed := crc32c(payload)):
+        raise BadSidecar(f"self-integrity CRC mismatch: header {checksum:#x}, computed {computed:#x}")
     try:
         return _from_message(EcBitrotProtection.FromString(payload))
     except DecodeError:
