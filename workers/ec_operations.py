@@ -12,6 +12,7 @@ from volumed.bus.ec_calls import (
     DeleteShards,
     FollowEcJob,
     StartEncode,
+    StartRebuild,
     StopEcJob,
     WipeEcFiles,
 )
@@ -44,6 +45,7 @@ class EcOperations:
                 DeleteEcIndex,
                 DeleteEcGenerations,
                 StartEncode,
+                StartRebuild,
                 FollowEcJob,
                 StopEcJob,
             ),
@@ -68,11 +70,13 @@ class EcOperations:
     def _load(self) -> EcJobs:
         from workers.ec_encoding import EcEncoding
         from workers.ec_jobs import EcJobs
+        from workers.ec_rebuilding import EcRebuilding
         from workers.ec_removal import EcRemoval
 
         working: set[int] = set()
         jobs = EcJobs(self._shell, working)
-        volumes = self._volumes
-        removal = EcRemoval(self._disk, self._shell, volumes.turns, volumes.unmount, working)
-        self._real = jobs.handlers | removal.handlers | EcEncoding(self._disk, self._shell, jobs).handlers
+        removal = EcRemoval(self._disk, self._volumes, working)
+        encoding = EcEncoding(self._disk, self._shell, jobs)
+        rebuilding = EcRebuilding(self._disk, self._volumes, jobs)
+        self._real = jobs.handlers | removal.handlers | encoding.handlers | rebuilding.handlers
         return jobs

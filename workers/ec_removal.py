@@ -6,9 +6,9 @@ freeing large ones takes time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from volumed.bus.ec_calls import DeleteEcGenerations, DeleteEcIndex, DeleteShards, ShardsRemaining, WipeEcFiles
 from volumed.bus.router import Reply
@@ -18,14 +18,11 @@ from volumed.storage.disk import Disk
 from volumed.storage.ec_wipe import is_of_older_run, remove_generations, remove_index, remove_shards, wipe
 from volumed.storage.fileio import disk_error
 from volumed.storage.site import VolumePaths
-from workers.host import Shell, Work
-from workers.turns import End, Turns
+from workers.ec_volumes import EcVolumes
 
 __all__ = ["EcRemoval", "require_idle"]
 
-Unmount = Callable[[int, Sequence[int]], None]
-"""Unmounts shards of a volume from the disk; absent is not an error."""
-
+T = TypeVar("T")
 _ALL = range(SHARDS_MAX)
 
 
@@ -38,13 +35,11 @@ def require_idle(working: set[int], volume_id: int) -> None:
 class EcRemoval:
     """Used on the loop thread."""
 
-    def __init__(self, disk: Disk, shell: Shell, turns: Turns, unmount: Unmount, working: set[int]) -> None:
+    def __init__(self, disk: Disk, volumes: EcVolumes, working: set[int]) -> None:
         """``working`` are the ids of volumes that are encoded, rebuilt or decoded now."""
         self._disk = disk
         self._files = disk.site.files
-        self._shell = shell
-        self._turns = turns
-        self._unmount = unmount
+        self._volumes = volumes
         self._working = working
         self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {
             WipeEcFiles: self._wipe,
@@ -57,7 +52,7 @@ class EcRemoval:
         paths, limit = self._paths(request), request.encode_ts_ns
         if not limit:
             work = partial(wipe, self._files, paths, "a teardown")
-            self._in_turn(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
+            self._remove(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
             return
 
         def judged(is_older: bool) -> None:
@@ -65,9 +60,9 @@ class EcRemoval:
                 reply.result()
                 return
             work = partial(wipe, self._files, paths, f"a teardown of what is older than {limit}", fenced=True)
-            self._in_turn(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
+            self._remove(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
 
-        self._in_turn(request.volume_id, (), partial(is_of_older_run, self._files, paths, limit), judged, reply)
+        self._remove(request.volume_id, (), partial(is_of_older_run, self._files, paths, limit), judged, reply)
 
     def _delete_shards(self, request: DeleteShards, reply: Reply) -> None:
         work = partial(remove_shards, self._files, self._paths(request), request.shard_ids, "asked to")
@@ -75,45 +70,32 @@ class EcRemoval:
         def removed(remaining: list[int]) -> None:
             reply.result(ShardsRemaining(remaining))
 
-        self._in_turn(request.volume_id, request.shard_ids, work, removed, reply)
+        self._remove(request.volume_id, request.shard_ids, work, removed, reply)
 
     def _delete_index(self, request: DeleteEcIndex, reply: Reply) -> None:
         work = partial(remove_index, self._files, self._paths(request), "the last shard of the node is gone")
-        self._in_turn(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
+        self._remove(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
 
     def _delete_generations(self, request: DeleteEcGenerations, reply: Reply) -> None:
         reason = f"a generation before {request.below}"
         work = partial(remove_generations, self._files, self._paths(request), request.below, reason)
-        self._in_turn(request.volume_id, (), work, lambda _: reply.result(), reply)
+        self._remove(request.volume_id, (), work, lambda _: reply.result(), reply)
 
     def _paths(self, request: WipeEcFiles | DeleteShards | DeleteEcIndex | DeleteEcGenerations) -> VolumePaths:
         return self._disk.site.paths(request.collection, request.volume_id)
 
-    def _in_turn(
+    def _remove(
         self,
         volume_id: int,
-        shard_ids: Sequence[int],
-        work: Callable[[], Any],
-        then: Callable[[Any], None],
+        shard_ids: Collection[int],
+        work: Callable[[], T],
+        done: Callable[[T], None],
         reply: Reply,
     ) -> None:
-        """Unmount shards, do ``work`` in the background, and ``then``; or answer with the error."""
+        """Unmount shards, do ``work`` in the background, and ``done``; or answer with the error."""
 
-        def begin(end: End) -> None:
-            def done(outcome: Any) -> None:
-                end()
-                then(outcome)
+        def failed(error: Exception) -> None:
+            reply.error(disk_error("remove", error) if isinstance(error, OSError) else error)
 
-            def failed(error: Exception) -> None:
-                end()
-                reply.error(disk_error("remove", error) if isinstance(error, OSError) else error)
-
-            try:
-                require_idle(self._working, volume_id)
-                self._unmount(volume_id, shard_ids)
-            except Exception as error:
-                failed(error)
-            else:
-                self._shell.in_background(work, done, failed, Work.COPY)
-
-        self._turns.take(volume_id, begin)
+        require_idle(self._working, volume_id)
+        self._volumes.run_unmounted(volume_id, shard_ids, work, done, failed)

@@ -13,7 +13,7 @@ import pytest
 from tests.cluster import Master, WeedVolume
 from tests.processes import wait_until
 from tests.web import delete, get, upload
-from volumed.erasure.code import DEFAULT_RATIO, erasure_code
+from volumed.erasure.code import DEFAULT_RATIO
 from volumed.erasure.columns import Progress
 from volumed.erasure.decode import decode_layout, fold_journal, write_dat
 from volumed.erasure.encode import encode_volume
@@ -119,7 +119,7 @@ def test_theirs_is_read_rebuilt_and_decoded_here(reference: Reference, tmp_path:
     assert check_shards(FILES, sidecar, shards, Progress()) == {}
 
     layout = geometry.layout(FILES.size(shards[0]))
-    source = EcSource(VOLUME, 3, layout, erasure_code(geometry.ratio))
+    source = EcSource(VOLUME, 3, layout)
     for key, data in CONTENTS.items():
         row = find_row(FILES, ecx, key, WIDTH)
         assert (row is None) == (key in DELETED)
@@ -133,7 +133,7 @@ def test_theirs_is_read_rebuilt_and_decoded_here(reference: Reference, tmp_path:
     before = {shard: content(paths, shard_extension(shard)) for shard in SHARDS}
     targets = {shard: paths.data(shard_extension(shard)) for shard in SHARDS}
     left = {shard: file for shard, file in shards.items() if shard not in (0, 3, 11, 13)}
-    assert rebuild_shards(FILES, "5", geometry.ratio, left, targets, sidecar, Progress()) == [0, 3, 11, 13]
+    assert rebuild_shards(FILES, "5", geometry.ratio, left, targets, sidecar, Progress()).made == [0, 3, 11, 13]
     assert {shard: content(paths, shard_extension(shard)) for shard in SHARDS} == before
 
     live = live_bytes(FILES, ecx, WIDTH, 3)

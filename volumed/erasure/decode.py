@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 
 from volumed.erasure.columns import Progress
@@ -16,7 +15,6 @@ from volumed.storage.fileio import File, FileIO
 
 __all__ = ["decode_layout", "fold_journal", "write_dat", "write_idx"]
 
-_STAGED = ".tmp"
 _COPY_BYTES = 16 << 20
 
 
@@ -50,17 +48,16 @@ def fold_journal(files: FileIO, ecx: File, journal_path: str, offset_width: int)
 def write_dat(
     files: FileIO, layout: Layout, shards: Sequence[File], path: str, live: int, progress: Progress
 ) -> None:
-    """Put the first ``live`` bytes of the volume together from the data shards, durably, in place of ``path``.
+    """Put the first ``live`` bytes of the volume together from the data shards, in a new file.
 
-    Raises `OSError`, `UnclearLayout` (a shard is too short), `EcInterrupted`; then the old file, or none, is there.
+    Raises `OSError`, `UnclearLayout` (a shard is too short), `EcInterrupted`; then the file is gone.
     """
     for shard_id, shard in enumerate(shards):
         if files.size(shard) < layout.shard_length:
             raise UnclearLayout.short_shard(shard_id, files.size(shard), layout.shard_length)
-    staged = path + _STAGED
     progress.expect(live)
     try:
-        dat = files.open(staged, create=True)
+        dat = files.open(path, create=True)
         files.truncate(dat, 0)
         for at in range(0, live, _COPY_BYTES):
             progress.require_running()
@@ -71,26 +68,21 @@ def write_dat(
             progress.advance(done - at)
         files.sync(dat)
         progress.require_running()
-        files.rename(staged, path)
     except BaseException:
-        files.remove(staged)
+        files.remove(path)
         raise
-    files.sync_directory(os.path.dirname(path))
 
 
 def write_idx(files: FileIO, ecx: File, deleted: Iterable[int], path: str, offset_width: int) -> None:
-    """Write the `.idx` of a decoded volume, durably: the rows of `.ecx`, and a deletion for every id of a journal that
-    is not folded in. Raises `OSError`."""
-    staged = path + _STAGED
+    """Write the `.idx` of a decoded volume: the rows of `.ecx`, and a deletion for every id of a journal that is not
+    folded in. Raises `OSError`; then the file is gone."""
     try:
-        idx = files.open(staged, create=True)
+        idx = files.open(path, create=True)
         files.truncate(idx, 0)
         length = files.size(ecx)
         files.copy(ecx, idx, 0, length)
         files.write_at(idx, length, [pack_rows(((key, 0, DELETED) for key in deleted), offset_width)])
         files.sync(idx)
-        files.rename(staged, path)
     except BaseException:
-        files.remove(staged)
+        files.remove(path)
         raise
-    files.sync_directory(os.path.dirname(path))

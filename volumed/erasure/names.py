@@ -9,12 +9,14 @@ from volumed.erasure.code import SHARDS_MAX
 from volumed.formats.volumename import parse_base_name
 
 __all__ = [
+    "DECODING",
     "ENCODING",
     "INDEX",
     "JOURNAL",
     "MIRRORED",
     "MIRRORING",
     "REBUILDING",
+    "RECEIVING",
     "SIDECAR",
     "EcName",
     "generation_extension",
@@ -34,10 +36,14 @@ ENCODING = ".encoding"
 DEVIATE: the reference writes shards under their names. One that is killed leaves shards of different lengths beside
 the `.dat`, and then the volume is not served until somebody cleans up (4.3.4).
 """
+DECODING = ".decoding"
+"""The same of a decode."""
 REBUILDING = ".rebuilding"
 """The same of a rebuild."""
 MIRRORING = ".mirror.tmp"
 """The same of a copy between two disks."""
+RECEIVING = ".receiving"
+"""The same of any file that comes from another server."""
 
 _SHARD = re.compile(r"\.ec([0-9]{2,3})")
 _GENERATION = re.compile(r"\.v([1-9][0-9]*)")
@@ -55,7 +61,7 @@ class EcName(NamedTuple):
     generation: int
     """N of a staged file `….vN`, else 0."""
     staging: str
-    """`ENCODING`, `REBUILDING`, `MIRRORING`, or empty for a file in use."""
+    """`ENCODING`, `DECODING`, `REBUILDING`, `MIRRORING`, `RECEIVING`, or empty for a file in use."""
 
 
 def shard_extension(shard_id: int) -> str:
@@ -70,7 +76,7 @@ def generation_extension(extension: str, generation: int) -> str:
 
 def parse_ec_name(name: str) -> EcName | None:
     """None when the name is not that of a volume's file."""
-    staging = next((ending for ending in (ENCODING, REBUILDING, MIRRORING) if name.endswith(ending)), "")
+    staging = next((ending for ending in (ENCODING, DECODING, REBUILDING, MIRRORING, RECEIVING) if name.endswith(ending)), "")
     plain = name.removesuffix(staging)
     generation = 0
     stem, dot, last = plain.rpartition(".")

@@ -26,7 +26,14 @@ from volumed.erasure.sidecar import ShardSums, Sidecar, differing_blocks
 from volumed.formats.checksum import crc32c
 from volumed.storage.fileio import File, FileIO
 
-__all__ = ["RebuildPlan", "compute_shards", "plan_rebuild", "rebuild_shards", "sum_shards"]
+__all__ = ["RebuildPlan", "Rebuilt", "compute_shards", "plan_rebuild", "rebuild_shards", "sum_shards"]
+
+
+class Rebuilt(NamedTuple):
+    """Ids of the shards that are as good as new, and of those that still have to be rebuilt elsewhere."""
+
+    made: list[int]
+    left: list[int]
 
 
 class RebuildPlan(NamedTuple):
@@ -73,8 +80,8 @@ def rebuild_shards(
     progress: Progress,
     *,
     threads: int = THREADS,
-) -> list[int]:
-    """Rebuild what is missing or damaged and return the ids.
+) -> Rebuilt:
+    """Rebuild what is missing or damaged.
 
     ``shards`` are all that exist, wherever they are. ``targets`` says by id where a new one would go: over the damaged
     one, or to the directory of the rebuild; ids that it lacks are left to the owner of another disk. ``sidecar`` is
@@ -87,9 +94,10 @@ def rebuild_shards(
     present = {shard: file for shard, file in shards.items() if lengths[shard]}
     damaged = check_shards(files, sidecar, present, progress, threads=threads) if sidecar else {}
     plan = plan_rebuild(base, ratio, lengths, damaged)
+    left = [shard for shard in plan.wanted if shard not in targets]
     plan = plan._replace(wanted=tuple(shard for shard in plan.wanted if shard in targets))
     if not plan.wanted:
-        return []
+        return Rebuilt([], left)
     paths = [targets[shard] for shard in plan.wanted]
     try:
         sums = compute_shards(files, ratio, shards, plan, [path + REBUILDING for path in paths], progress, threads)
@@ -103,7 +111,7 @@ def rebuild_shards(
         raise
     for directory in {path.rpartition("/")[0] for path in paths}:
         files.sync_directory(directory)
-    return list(plan.wanted)
+    return Rebuilt(list(plan.wanted), left)
 
 
 def compute_shards(

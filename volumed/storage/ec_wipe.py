@@ -33,9 +33,16 @@ class _Found(NamedTuple):
         return self.name.extension == SIDECAR and not self.name.staging
 
     @property
+    def is_of_generation(self) -> bool:
+        """A staged file `….vN`."""
+        name = self.name
+        is_coded = name.shard_id is not None or name.extension in (INDEX, JOURNAL, SIDECAR, ".vif")
+        return is_coded and name.generation > 0 and not name.staging
+
+    @property
     def is_index(self) -> bool:
         """`.ecx` or `.ecj`, in use."""
-        return self.name.extension in (INDEX, JOURNAL) and not self.name.generation
+        return self.name.extension in (INDEX, JOURNAL) and not self.name.generation and not self.name.staging
 
     @property
     def is_shard(self) -> bool:
@@ -59,8 +66,8 @@ def wipe(files: FileIO, paths: VolumePaths, reason: str, *, fenced: bool = False
     def goes(found: _Found) -> bool:
         if not found.in_data and fenced:
             return False
-        is_coded = found.is_sidecar or found.is_index or found.is_shard
-        return is_coded or (bool(found.name.staging) and not found.name.generation)
+        is_coded = found.is_sidecar or found.is_index or found.is_shard or found.is_of_generation
+        return is_coded or bool(found.name.staging)
 
     _remove(files, paths, goes, reason)
     _remove_info(files, paths, reason)
@@ -83,13 +90,7 @@ def remove_index(files: FileIO, paths: VolumePaths, reason: str) -> None:
 
 def remove_generations(files: FileIO, paths: VolumePaths, below: int, reason: str) -> None:
     """Remove the staged files of generations 1 to ``below`` - 1."""
-
-    def goes(found: _Found) -> bool:
-        name = found.name
-        is_staged = name.shard_id is not None or name.extension in (INDEX, JOURNAL, SIDECAR, ".vif")
-        return is_staged and not name.staging and 1 <= name.generation < below
-
-    _remove(files, paths, goes, reason)
+    _remove(files, paths, lambda found: found.is_of_generation and found.name.generation < below, reason)
 
 
 def _list(files: FileIO, paths: VolumePaths) -> list[_Found]:
