@@ -50,7 +50,7 @@ class VolumeShardReads:
         try:
             return self._here(wanted)
         except UnreadablePiece as error:
-            if key != _ANY_NEEDLE and any(disk.is_deleted(key) for disk in self._volume.disks):
+            if wanted.shard in self.lengths and self._is_deleted(key):
                 return bytes(wanted.length)
             cause = error
         try:
@@ -60,6 +60,9 @@ class VolumeShardReads:
         if found is None:
             raise cause
         return found
+
+    def _is_deleted(self, key: int) -> bool:
+        return key != _ANY_NEEDLE and any(disk.is_deleted(key) for disk in self._volume.disks)
 
     def _answer(self, wanted: Interval) -> Answer:
         try:
