@@ -134,5 +134,5 @@ class Arrivals(ABC, Generic[A]):
         self._remove(arrival, ended)
 
     def _forget(self, number: int, arrival: A) -> None:
-        self._arrivals.pop(number, None)
-        arrival.staged.close()
+        if self._arrivals.pop(number, None) is not None:
+            arrival.staged.close()

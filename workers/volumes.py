@@ -42,7 +42,9 @@ from volumed.storage.read_payload import pack_payload
 from workers.batch_delete import delete_needles
 from workers.compactions import Compactions
 from workers.copies import Copies
+from workers.ec_journals import EcJournals
 from workers.ec_listing import EcListings
+from workers.ec_operations import EcOperations
 from workers.ec_volumes import EcVolumes
 from workers.host import Shell
 from workers.io_errors import QuarantineGauge
@@ -107,17 +109,20 @@ class VolumeHost:
         self._ready = False
         """The supervisor was told that the disk is ready."""
         self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._tiering.mount)
-        self._received = ReceivedFiles(disk, shell)
         self._ec = EcVolumes(disk, shell, epoch)
+        self._received = ReceivedFiles(disk, shell, self._ec)
+        self._ec_operations = EcOperations(disk, shell, self._ec)
         self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
         self._lasting: dict[type[Any], Callable[[Any, Reply], None]] = {
             **self._spools.handlers,
             **self._compactions.handlers,
+            **self._ec_operations.handlers,
             **self._copies.handlers,
             **self._tiering.handlers,
             **self._received.handlers,
             **self._ec.handlers,
             **EcListings(disk, shell, self._ec).handlers,
+            **EcJournals(disk, shell, self._ec).handlers,
             **Reconfiguration(disk, shell, self.call).handlers,
             StoreRecords: partial(store_records, shell),
             calls.MountVolume: self._mount,
@@ -156,6 +161,7 @@ class VolumeHost:
     def stop(self) -> None:
         """The process is going to end."""
         self._compactions.stop_all()
+        self._ec_operations.stop()
         self._tiering.stop()
 
     def _closes_flushing(self, request: calls.Request) -> bool:
@@ -269,6 +275,7 @@ class VolumeHost:
         self._tiering.tick()
         self._tell_ready()
         self._compactions.tick()
+        self._ec_operations.tick()
         self._copies.tick()
         self._received.tick()
         try:

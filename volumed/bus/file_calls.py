@@ -1,7 +1,7 @@
 """Calls that put single files beside a volume, block by block through memory that both sides map
 (``volumed.bus.staging``), and that change a volume's side files.
 
-    OpenFile → WriteFile … → CloseFile
+    OpenFile or OpenEcFile → WriteFile … → CloseFile
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ __all__ = [
     "CloseFile",
     "ConfigureVolume",
     "ConsolidateIndex",
+    "FileClosed",
     "FileOpened",
     "FileRequest",
+    "OpenEcFile",
     "OpenFile",
     "VolumeConfigured",
     "WriteFile",
@@ -41,6 +43,18 @@ class OpenFile(Request, frozen=True):
     Result: ClassVar[type[msgspec.Struct]] = FileOpened
 
 
+class OpenEcFile(Request, frozen=True):
+    """Begin a file of an erasure coded volume, which takes the place of the one that is there when it is complete."""
+
+    volume_id: int
+    collection: str
+    extension: str
+    in_index: bool
+    """Whether it belongs in the index directory."""
+    staging_path: str
+    Result: ClassVar[type[msgspec.Struct]] = FileOpened
+
+
 class WriteFile(Request, frozen=True):
     """Append the first ``length`` bytes of the staging memory."""
 
@@ -48,11 +62,19 @@ class WriteFile(Request, frozen=True):
     length: int
 
 
+class FileClosed(msgspec.Struct, frozen=True):
+    """``deletions``: the file is another copy of the `.ecx` that is there, which stays; these needles are deleted only
+    in the other one. They belong in the journal."""
+
+    deletions: list[int] = []
+
+
 class CloseFile(Request, frozen=True):
     """The file is complete and becomes durable, or, without ``keep``, is removed. Absent is not an error."""
 
     file_id: int
     keep: bool
+    Result: ClassVar[type[msgspec.Struct]] = FileClosed
 
 
 class VolumeConfigured(msgspec.Struct, frozen=True):
@@ -76,4 +98,4 @@ class ConsolidateIndex(Request, frozen=True):
     volume_id: int
 
 
-FileRequest = OpenFile | WriteFile | CloseFile | ConfigureVolume | ConsolidateIndex
+FileRequest = OpenFile | OpenEcFile | WriteFile | CloseFile | ConfigureVolume | ConsolidateIndex

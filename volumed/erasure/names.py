@@ -45,6 +45,7 @@ MIRRORING = ".mirror.tmp"
 RECEIVING = ".receiving"
 """The same of any file that comes from another server."""
 
+_STAGING = (ENCODING, DECODING, REBUILDING, MIRRORING, RECEIVING)
 _SHARD = re.compile(r"\.ec([0-9]{2,3})")
 _GENERATION = re.compile(r"\.v([1-9][0-9]*)")
 
@@ -76,7 +77,7 @@ def generation_extension(extension: str, generation: int) -> str:
 
 def parse_ec_name(name: str) -> EcName | None:
     """None when the name is not that of a volume's file."""
-    staging = next((ending for ending in (ENCODING, DECODING, REBUILDING, MIRRORING, RECEIVING) if name.endswith(ending)), "")
+    staging = next((ending for ending in _STAGING if name.endswith(ending)), "")
     plain = name.removesuffix(staging)
     generation = 0
     stem, dot, last = plain.rpartition(".")

@@ -32,6 +32,7 @@ WITH_CALL = frozenset(
     {
         "ScrubEcVolume",
         "ScrubVolume",
+        "VolumeEcShardsCopy",
         "VolumeEcShardsDelete",
         "VolumeEcShardsGenerate",
         "VolumeEcShardsRebuild",

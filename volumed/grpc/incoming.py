@@ -9,11 +9,12 @@ from typing import Any, Self
 
 from volumed.bus.calls import Request
 from volumed.bus.copy_calls import CloseCopy, CopyMounted, EndCopiedFile, LiveDeletions, MountCopy, OpenCopy, WriteCopy
+from volumed.bus.file_calls import CloseFile, FileClosed, WriteFile
 from volumed.bus.staging import StagingArea
 from volumed.errors import NodeError, VolumedError
 from volumed.grpc.node import GrpcNode
 
-__all__ = ["IncomingVolume", "StagedCalls"]
+__all__ = ["IncomingFile", "IncomingVolume", "StagedCalls"]
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,28 @@ class StagedCalls:
     def close(self) -> None:
         """Give the memory back."""
         self._area.close()
+
+
+class IncomingFile:
+    """One file, begun by the call that ``opening`` makes. Used by one thread; raises `VolumedError`."""
+
+    def __init__(self, node: GrpcNode, disk_id: int, opening: Callable[[str], Request]) -> None:
+        self._calls = StagedCalls(node, disk_id)
+        self._file_id: int = self._calls.open(opening).file_id
+
+    def write(self, block: bytes) -> None:
+        """Append; an empty block does nothing."""
+        self._calls.hand_over(block, lambda length: WriteFile(self._file_id, length))
+
+    def complete(self) -> FileClosed:
+        """The file is durable, under its name, afterwards."""
+        closed: FileClosed = self._calls.ask(CloseFile(self._file_id, keep=True), _FINISH_TIMEOUT_S)
+        self._calls.close()
+        return closed
+
+    def discard(self) -> None:
+        """Give it up; a worker that does not answer sees by itself that nobody is there."""
+        self._calls.give_up(CloseFile(self._file_id, keep=False))
 
 
 class IncomingVolume:

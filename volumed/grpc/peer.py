@@ -11,10 +11,12 @@ import grpc
 
 from volumed.codes import Code
 from volumed.errors import VolumedError
+from volumed.grpc import texts
 from volumed.grpc.streams import Call
+from volumed.security.endpoints import check_peer_target
 from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
-__all__ = ["Peer", "PeerError"]
+__all__ = ["Peer", "PeerError", "check_source"]
 
 
 class PeerError(VolumedError):
@@ -63,6 +65,14 @@ class Peer:
         """The responses of a stream, read as they are used."""
         with _errors_named():
             yield from getattr(self._stub, method)(request)
+
+
+def check_source(source: str) -> None:
+    """Refuse to fetch from where a caller may not send us (docs/spec/grpc.md 3.28). Raises `VolumedError`."""
+    try:
+        check_peer_target(source)
+    except VolumedError as error:
+        raise VolumedError(texts.untrusted_source(source, error.text)) from None
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from volumed.grpc.profile import PROFILES
 from volumed.grpc.servicers.configure import ConfigureServicer
 from volumed.grpc.servicers.copy import CopyServicer
 from volumed.grpc.servicers.deletes import DeletesServicer
+from volumed.grpc.servicers.ec_copy import EcCopyServicer
 from volumed.grpc.servicers.ec_delete import EcDeleteServicer
 from volumed.grpc.servicers.ec_mount import EcMountServicer
 from volumed.grpc.servicers.ec_needles import EcNeedlesServicer
@@ -100,6 +101,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "VolumeDelete": lifecycle.volume_delete,
         "VolumeEcBlobDelete": ec_needles.volume_ec_blob_delete,
         "VolumeEcShardRead": ec_needles.volume_ec_shard_read,
+        "VolumeEcShardsCopy": EcCopyServicer(ec, profile).volume_ec_shards_copy,
         "VolumeEcShardsDelete": EcDeleteServicer(ec).volume_ec_shards_delete,
         "VolumeEcShardsGenerate": ec_operations.volume_ec_shards_generate,
         "VolumeEcShardsInfo": ec_mount.info,

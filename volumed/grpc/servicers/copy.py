@@ -12,10 +12,9 @@ from volumed.formats.volumename import check_collection, normalize_disk_type
 from volumed.grpc import texts
 from volumed.grpc.incoming import IncomingVolume
 from volumed.grpc.node import GrpcNode
-from volumed.grpc.peer import Peer, PeerError
+from volumed.grpc.peer import Peer, PeerError, check_source
 from volumed.grpc.profile import Profile
 from volumed.grpc.streams import Call
-from volumed.security.endpoints import check_peer_target
 from volumed.storage.throttle import Throttle
 from volumed.wire import volume_server_pb2 as pb
 
@@ -43,7 +42,7 @@ class CopyServicer:
         node, volume_id, source = self._node, request.volume_id, request.source_data_node
         node.refuse_in_maintenance()
         if self._profile.checks_sources and not node.config.allow_untrusted_endpoints:
-            _check_source(source)
+            check_source(source)
         with Peer(node.channels.open(source), call) as peer:
             before = _counts(peer, volume_id)
             status = _file_status(peer, volume_id)
@@ -166,13 +165,6 @@ class _Pull:
             self._throttle.spend(len(message.file_content))
         if modified_at_ns:
             self._incoming.end_file(extension, modified_at_ns)
-
-
-def _check_source(source: str) -> None:
-    try:
-        check_peer_target(source)
-    except VolumedError as error:
-        raise VolumedError(texts.untrusted_source(source, error.text)) from None
 
 
 def _counts(peer: Peer, volume_id: int) -> _Counts | None:

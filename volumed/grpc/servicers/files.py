@@ -12,6 +12,7 @@ from volumed.formats.replication import ReplicaPlacement
 from volumed.formats.ttl import Ttl
 from volumed.formats.volumename import check_collection
 from volumed.grpc import texts
+from volumed.grpc.ec_source import EcSourceFile
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
 from volumed.grpc.volume_files import VolumeFiles, blocks
@@ -77,9 +78,8 @@ class FilesServicer:
         stop = request.stop_offset if request.stop_offset < 1 << 63 else 0
         may_be_missing = request.ignore_source_file_not_found
         if request.is_ec_volume:
-            if may_be_missing:
-                return
-            raise VolumedError(texts.no_such_ec_volume(request.volume_id))
+            yield from self._ec_messages(request, stop)
+            return
         files, file = self._open(request, may_be_missing or not stop)
         if file is None:
             return
@@ -109,6 +109,14 @@ class FilesServicer:
         if start is not None:
             for block in blocks(files.io, dat, start, files.length(".dat", dat)):
                 yield pb.VolumeIncrementalCopyResponse(file_content=block)
+
+    def _ec_messages(self, request: pb.CopyFileRequest, stop: int) -> Iterator[pb.CopyFileResponse]:
+        disks = [self._node.config.disks[disk_id] for disk_id in self._node.serving_disks()]
+        found = EcSourceFile.find(disks, request)
+        if found is not None:
+            yield from found.messages(request.ext, stop)
+        elif not request.ignore_source_file_not_found:
+            raise VolumedError(texts.no_such_ec_volume(request.volume_id))
 
     def _open(self, request: pb.CopyFileRequest, may_be_missing: bool) -> tuple[VolumeFiles, File | None]:
         """The volume, and the file as it is now, None when it is missing and may be."""

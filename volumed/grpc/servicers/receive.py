@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import grpc
 
 from volumed.bus import calls
-from volumed.bus.file_calls import CloseFile, OpenFile, WriteFile
-from volumed.errors import ClientError, Code, NoFreeSpace, VolumedError, VolumeNotFound
+from volumed.bus.file_calls import OpenEcFile, OpenFile
+from volumed.erasure.errors import EcVolumeMounted, NoRoomForShards
+from volumed.errors import ClientError, NoFreeSpace, VolumedError, VolumeNotFound
 from volumed.formats.volumename import check_collection, format_base_name, normalize_disk_type
 from volumed.grpc import texts
-from volumed.grpc.incoming import StagedCalls
+from volumed.grpc.ec_target import EcTargets
+from volumed.grpc.incoming import IncomingFile
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.servicers.files import check_extension
 from volumed.grpc.streams import Call
@@ -21,7 +23,6 @@ from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["ReceiveServicer"]
 
-_FINISH_TIMEOUT_S = 600.0
 _STAGED = (".dat", ".idx", ".vif")
 
 
@@ -35,7 +36,7 @@ class ReceiveServicer:
         """Store the files of the stream; what is wrong with one is told in the response."""
         self._node.refuse_in_maintenance()
         written = 0
-        file: _Incoming | None = None
+        file: IncomingFile | None = None
         try:
             for request in requests:
                 match request.WhichOneof("data"):
@@ -43,7 +44,7 @@ class ReceiveServicer:
                         if file is not None:
                             file.complete()
                         file = None
-                        file = _Incoming(self._node, *self._place(request.info))
+                        file = self._begin(request.info)
                     case "file_content":
                         if file is None:
                             raise ClientError("file info must be sent first")
@@ -63,18 +64,35 @@ class ReceiveServicer:
                 file.discard()
         return pb.ReceiveFileResponse(bytes_written=written)
 
-    def _place(self, info: pb.ReceiveFileInfo) -> tuple[int, pb.ReceiveFileInfo]:
-        """The disk of a file. Raises `VolumedError`."""
+    def _begin(self, info: pb.ReceiveFileInfo) -> IncomingFile:
+        """Begin a file on its disk. Raises `VolumedError`."""
         check_extension(info.ext)
         check_collection(info.collection)
+        names = info.volume_id, info.collection, info.ext
         if info.is_ec_volume:
-            raise VolumedError(texts.not_implemented("ReceiveFile of erasure-coded volumes"), Code.UNIMPLEMENTED)
+            # COMPAT: whatever it is, it goes to the data directory.
+            return IncomingFile(self._node, self._place_ec(info), lambda path: OpenEcFile(*names, False, path))
+        return IncomingFile(self._node, self._place(info), lambda path: OpenFile(*names, path))
+
+    def _place_ec(self, info: pb.ReceiveFileInfo) -> int:
+        """The disk of a file of an erasure coded volume, which must not be mounted. Raises `VolumedError`."""
+        targets = EcTargets.look(self._node, info.volume_id)
+        mounted_on = targets.mounted_on()
+        if mounted_on:
+            raise EcVolumeMounted.of(info.volume_id, mounted_on)
+        disk_id = targets.choose(info.collection, info.disk_id)
+        if disk_id is None:
+            raise NoRoomForShards.for_file()
+        return disk_id
+
+    def _place(self, info: pb.ReceiveFileInfo) -> int:
+        """The disk of a file of a normal volume. Raises `VolumedError`."""
         disk_id = self._node.disk_of(info.volume_id)
         if disk_id is None:
             if not info.disk_type:
                 raise VolumeNotFound.of(info.volume_id)
             disk_id = self._staging_disk(info)
-        return disk_id, info
+        return disk_id
 
     def _staging_disk(self, info: pb.ReceiveFileInfo) -> int:
         """All files of an absent volume go to one disk."""
@@ -95,25 +113,3 @@ class ReceiveServicer:
             raise NoFreeSpace(texts.no_staging_disk(info.disk_type, info.volume_id)) from None
         self._node.supervisor(calls.ConfirmPlacement(info.volume_id))
         return int(chosen.disk_id)
-
-
-class _Incoming:
-    """One file, begun. Raises `VolumedError`."""
-
-    def __init__(self, node: GrpcNode, disk_id: int, info: pb.ReceiveFileInfo) -> None:
-        self._calls = StagedCalls(node, disk_id)
-        self._file_id: int = self._calls.open(
-            lambda path: OpenFile(info.volume_id, info.collection, info.ext, path)
-        ).file_id
-
-    def write(self, block: bytes) -> None:
-        self._calls.hand_over(block, lambda length: WriteFile(self._file_id, length))
-
-    def complete(self) -> None:
-        """The file is durable afterwards."""
-        self._calls.ask(CloseFile(self._file_id, keep=True), _FINISH_TIMEOUT_S)
-        self._calls.close()
-
-    def discard(self) -> None:
-        """Give it up; a worker that does not answer sees by itself that nobody is there."""
-        self._calls.give_up(CloseFile(self._file_id, keep=False))

@@ -1,0 +1,124 @@
+"""Files of erasure coded volumes on their way from another server to a disk here (docs/spec/erasure-coding.md 5.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from volumed.bus.ec_calls import MergeJournal
+from volumed.bus.file_calls import OpenEcFile
+from volumed.codes import Code
+from volumed.config.node import DiskConfig
+from volumed.erasure.journal import ID_LENGTH, decode_journal
+from volumed.erasure.names import INDEX, JOURNAL
+from volumed.errors import DiskError, VolumedError
+from volumed.formats.volumename import format_base_name
+from volumed.grpc.incoming import IncomingFile
+from volumed.grpc.node import GrpcNode
+from volumed.grpc.peer import Peer, PeerError
+from volumed.storage.throttle import Throttle
+from volumed.wire import volume_server_pb2 as pb
+
+__all__ = ["EcPull"]
+
+_ANY_REVISION = (1 << 32) - 1
+_WHOLE_FILE = (1 << 63) - 1
+_JOURNAL_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class EcPull:
+    """From one server to one disk. The methods raise `VolumedError`."""
+
+    node: GrpcNode
+    peer: Peer
+    throttle: Throttle
+    volume_id: int
+    collection: str
+    disk_id: int
+
+    def shard(self, extension: str) -> None:
+        """Bring a shard here. It gets its name when it is complete and flushed."""
+        self._file(extension, may_be_missing=False)
+
+    def index(self) -> None:
+        """Bring the `.ecx` here, if there is none yet; deletions that only the other one has go to the journal."""
+        self._file(INDEX, may_be_missing=False)
+
+    def sidecar(self, extension: str) -> None:
+        """Bring `.vif` or `.ecsum` here, if the source has it."""
+        self._file(extension, may_be_missing=True)
+
+    def journal(self) -> None:
+        """Add the deletions that the source knows of (R1)."""
+        rest = b""
+        for message in self._messages(JOURNAL, may_be_missing=True):
+            content = rest + message.file_content
+            whole = len(content) - len(content) % ID_LENGTH
+            rest = content[whole:]
+            self._merge(decode_journal(content[:whole]))
+
+    def _merge(self, keys: list[int]) -> None:
+        if keys:
+            merge = MergeJournal(self.volume_id, self.collection, keys)
+            self.node.worker(self.disk_id, merge, _JOURNAL_TIMEOUT_S)
+
+    def _file(self, extension: str, *, may_be_missing: bool) -> None:
+        """Bring a file here; what does not come whole leaves nothing, and what is there already stays till then."""
+        file: IncomingFile | None = None
+        length = 0
+        try:
+            for message in self._messages(extension, may_be_missing=may_be_missing):
+                # A source that does not have the file sends neither content nor time.
+                if file is None and (message.file_content or message.modified_ts_ns):
+                    file = self._open(extension)
+                if file is not None and message.file_content:
+                    file.write(message.file_content)
+                    length += len(message.file_content)
+            if file is not None:
+                if length:
+                    complete, file = file, None
+                    self._merge(complete.complete().deletions)
+                elif not may_be_missing:
+                    # DEVIATE: the reference puts an empty shard, too, in the place of one that may be the last copy.
+                    raise DiskError(f"source {extension} is 0 bytes")
+        finally:
+            if file is not None:
+                file.discard()
+
+    def _open(self, extension: str) -> IncomingFile:
+        in_index = extension == INDEX
+        return IncomingFile(
+            self.node,
+            self.disk_id,
+            lambda path: OpenEcFile(self.volume_id, self.collection, extension, in_index, path),
+        )
+
+    def _messages(self, extension: str, *, may_be_missing: bool) -> Iterator[pb.CopyFileResponse]:
+        request = pb.CopyFileRequest(
+            volume_id=self.volume_id,
+            ext=extension,
+            compaction_revision=_ANY_REVISION,
+            stop_offset=_WHOLE_FILE,
+            collection=self.collection,
+            is_ec_volume=True,
+            ignore_source_file_not_found=may_be_missing,
+        )
+        has_started = False
+        try:
+            for message in self.peer.stream("CopyFile", request):
+                has_started = True
+                yield message
+                self.throttle.spend(len(message.file_content))
+        except PeerError as error:
+            if error.code is Code.UNAVAILABLE and not has_started:
+                raise VolumedError(
+                    f"failed to start copying volume {self.volume_id} {extension} file: {error.text}"
+                ) from None
+            path = self._path(extension)
+            raise VolumedError(f"failed to copy {path} file: receiving {path}: {error.text}") from None
+
+    def _path(self, extension: str) -> str:
+        disk: DiskConfig = self.node.config.disks[self.disk_id]
+        directory = disk.idx_directory if extension in (INDEX, JOURNAL) else disk.directory
+        return f"{directory}/{format_base_name(self.collection, self.volume_id)}{extension}"

@@ -1,0 +1,74 @@
+"""VolumeEcShardsCopy (docs/spec/erasure-coding.md 5.4)."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from volumed.erasure.errors import NoRoomForShards
+from volumed.erasure.names import SIDECAR, shard_extension
+from volumed.errors import VolumedError
+from volumed.formats.volumename import check_collection
+from volumed.grpc.ec_node import EcNode
+from volumed.grpc.ec_pull import EcPull
+from volumed.grpc.ec_target import EcTargets
+from volumed.grpc.peer import Peer, check_source
+from volumed.grpc.profile import Profile
+from volumed.grpc.streams import Call
+from volumed.storage.throttle import Throttle
+from volumed.wire import volume_server_pb2 as pb
+
+__all__ = ["EcCopyServicer"]
+
+
+class EcCopyServicer:
+    """Shards and what belongs to them come from another server. Nothing is mounted."""
+
+    def __init__(self, ec: EcNode, profile: Profile) -> None:
+        self._ec = ec
+        self._node = ec.node
+        self._profile = profile
+
+    def volume_ec_shards_copy(self, request: pb.VolumeEcShardsCopyRequest, call: Call) -> pb.VolumeEcShardsCopyResponse:
+        """All files go to one disk, one after the other; the first that fails ends it."""
+        node, volume_id = self._node, request.volume_id
+        node.refuse_in_maintenance()
+        if self._profile.checks_sources and not node.config.allow_untrusted_endpoints and not self._is_local():
+            check_source(request.source_data_node)
+        with self._ec.alone(volume_id, call):
+            disk_id = EcTargets.look(node, volume_id).choose(request.collection, request.disk_id)
+            if disk_id is None:
+                raise NoRoomForShards.for_shards()
+            try:
+                check_collection(request.collection)
+                with Peer(node.channels.open(request.source_data_node), call) as peer:
+                    throttle = self._throttle(request, call)
+                    _pull(EcPull(node, peer, throttle, volume_id, request.collection, disk_id), request)
+            except VolumedError as error:
+                raise VolumedError(f"VolumeEcShardsCopy volume {volume_id}: {error.text}") from None
+        return pb.VolumeEcShardsCopyResponse()
+
+    def _is_local(self) -> bool:
+        """Whether this node itself is only known on this host, as all of its cluster are then."""
+        try:
+            return ip_address(self._node.config.ip).is_loopback
+        except ValueError:
+            return self._node.config.ip == "localhost"
+
+    def _throttle(self, request: pb.VolumeEcShardsCopyRequest, call: Call) -> Throttle:
+        """One for all files."""
+        limit = request.io_byte_per_second
+        return Throttle(limit if limit > 0 else self._node.config.maintenance_bytes_per_s, call.wait)
+
+
+def _pull(pull: EcPull, request: pb.VolumeEcShardsCopyRequest) -> None:
+    """The index comes after the shards: without one they are not mounted. Raises `VolumedError`."""
+    for shard_id in request.shard_ids:
+        pull.shard(shard_extension(shard_id))
+    if request.copy_ecx_file:
+        pull.index()
+    if request.copy_ecj_file:
+        pull.journal()
+    if request.copy_vif_file:
+        pull.sidecar(".vif")
+    if request.copy_ecsum_file:
+        pull.sidecar(SIDECAR)
