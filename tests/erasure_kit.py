@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from volumed.erasure.code import Ratio, erasure_code
+from volumed.erasure.code import Ratio
 from volumed.erasure.columns import Progress
 from volumed.erasure.encode import Encoded, encode_volume
 from volumed.erasure.layout import Interval
@@ -122,7 +122,7 @@ class SmallVolume:
 
     def source(self, encoded: Encoded, preference: tuple[int, ...] = ()) -> EcSource:
         layout = encoded.geometry.layout(0)
-        return EcSource(9, 3, layout, erasure_code(RATIO), preference)
+        return EcSource(9, 3, layout, preference)
 
 
 class ShardReads:

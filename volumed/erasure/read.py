@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
-from volumed.erasure.code import ErasureCode
+from volumed.erasure.code import erasure_code
 from volumed.erasure.errors import TooFewShards
 from volumed.erasure.layout import Interval, Layout
 from volumed.errors import CorruptNeedle
@@ -35,7 +35,6 @@ class EcSource(NamedTuple):
     volume_id: int
     version: int
     layout: Layout
-    code: ErasureCode
     preference: tuple[int, ...] = ()
     """Shards to recover from, the nearest first; ids that are left out come last."""
 
@@ -96,7 +95,8 @@ class _Pieces:
             raise TooFewShards.for_read(source.volume_id, interval.shard, sorted(good), needed, missing)
         columns = {shard: self.read[interval._replace(shard=shard)] or b"" for shard in good}
         self.used.update(good)
-        return bytes(source.code.recover(columns, [interval.shard])[0])
+        # The code is loaded here, with numpy and a library, since most processes never recover anything.
+        return bytes(erasure_code(source.layout.ratio).recover(columns, [interval.shard])[0])
 
     def _order(self) -> list[int]:
         total = self.source.layout.ratio.total

@@ -1,84 +1,106 @@
-"""Long needles are checked before their first byte is used, since what was sent cannot be taken back (rule R6)."""
+"""Long needles: their data are read in pieces, and checked as a whole before the first piece is used, since what was
+sent cannot be taken back (rule R6)."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
-from volumed.erasure.errors import EcReadFailed
+from volumed.erasure.errors import TooFewShards
 from volumed.errors import CorruptNeedle
 from volumed.formats.checksum import crc32c, matches
+from volumed.formats.idx import Row
 from volumed.formats.needle import record_length
-from volumed.shards.reader import EcReader, Repaired, StoredEcNeedle
+from volumed.shards.view import EcVolume
+from volumed.storage.long_record import LongRecord, read_layout
 
-__all__ = ["CheckedNeedles"]
+__all__ = ["CheckedNeedles", "LongNeedle", "Without", "read_checked", "read_record"]
 
 _PAGE_BYTES = 1 << 20
 _KNOWN_MAX = 4096
 
-_Name = tuple[int, int, int]
+Without = frozenset[int]
+"""Shards that must not take part, since their bytes are wrong: at most one."""
+Read = Callable[[Without, int, int], bytes]
+"""Bytes of the `.dat` from an offset on, without the help of some shards. Raises `TooFewShards`."""
+
+
+class LongNeedle(NamedTuple):
+    """Where the data lie, and how they are to be read."""
+
+    record: LongRecord
+    without: Without
+
+
+def read_checked(volume: EcVolume, row: Row, read: Read) -> LongNeedle:
+    """Read the record and all data, which are not kept. Raises `TooFewShards`, and `CorruptNeedle` when leaving out one
+    shard does not help."""
+    first: CorruptNeedle | None = None
+    for without in (Without(), *map(_only, _suspects(volume, row))):
+        try:
+            return LongNeedle(_checked(volume, row, partial(read, without)), without)
+        except CorruptNeedle as error:
+            first = first or error
+        except TooFewShards:
+            if not without:
+                raise
+    assert first is not None
+    raise first
+
+
+def read_record(volume: EcVolume, row: Row, read: Callable[[int, int], bytes]) -> LongRecord:
+    """Read all but the data, and check nothing but their place. Raises `TooFewShards`, `CorruptNeedle`."""
+    key, offset, size = row
+    found = read_layout(read, volume.source.version, size, offset)
+    if found.needle.key != key:
+        raise CorruptNeedle.size_mismatch(offset, found.needle.key, size, size)
+    return found
 
 
 class CheckedNeedles:
-    """Remembers of long needles that were checked which shard they must be read without. Any thread."""
+    """Remembers, of the needles that were checked, how they are to be read. Any thread."""
 
-    def __init__(self, reader: EcReader, repaired: Repaired) -> None:
-        self._reader = reader
-        self._repaired = repaired
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[_Name, frozenset[int]] = {}
+        self._known: dict[tuple[int, int, int], Without] = {}
 
-    def without(self, stored: StoredEcNeedle) -> frozenset[int]:
-        """Shards whose help makes the data of a long needle wrong: at most one. The first time all data are read.
+    def find(self, volume: EcVolume, key: int) -> Without | None:
+        """None: the needle is to be checked."""
+        return self._known.get((volume.volume_id, volume.encode_ts_ns, key))
 
-        Raises `CorruptNeedle` when leaving out one shard does not help, and what `EcReader.read_data` raises."""
-        known = self._known.get(_name(stored))
-        if known is not None:
-            return known
-        wrong = self._checksum(stored, frozenset())
-        if matches(wrong, stored.needle.checksum):
-            return self._remember(stored, frozenset())
-        for shard in _suspects(stored):
-            if self._is_right_without(stored, shard):
-                self._repaired(stored.volume, stored.needle, shard)
-                return self._remember(stored, frozenset({shard}))
-        raise CorruptNeedle.crc(stored.needle.key, wrong, stored.needle.checksum)
-
-    def forget(self, stored: StoredEcNeedle) -> None:
-        """The data were wrong after all: check them again the next time."""
-        with self._lock:
-            self._known.pop(_name(stored), None)
-
-    def _remember(self, stored: StoredEcNeedle, without: frozenset[int]) -> frozenset[int]:
+    def keep(self, volume: EcVolume, key: int, without: Without) -> None:
+        """It was checked."""
         with self._lock:
             while len(self._known) >= _KNOWN_MAX:
                 del self._known[next(iter(self._known))]
-            self._known[_name(stored)] = without
-        return without
+            self._known[volume.volume_id, volume.encode_ts_ns, key] = without
 
-    def _is_right_without(self, stored: StoredEcNeedle, shard: int) -> bool:
-        try:
-            return matches(self._checksum(stored, frozenset({shard})), stored.needle.checksum)
-        except EcReadFailed:
-            return False
-
-    def _checksum(self, stored: StoredEcNeedle, without: frozenset[int]) -> int:
-        checksum = 0
-        for at in range(0, stored.data_size, _PAGE_BYTES):
-            length = min(_PAGE_BYTES, stored.data_size - at)
-            checksum = crc32c(self._reader.read_data(stored, at, length, without), checksum)
-        return checksum
+    def forget(self, volume: EcVolume, key: int) -> None:
+        """The data were wrong after all."""
+        with self._lock:
+            self._known.pop((volume.volume_id, volume.encode_ts_ns, key), None)
 
 
-def _name(stored: StoredEcNeedle) -> _Name:
-    return stored.volume.volume_id, stored.volume.encode_ts_ns, stored.needle.key
+def _checked(volume: EcVolume, row: Row, read: Callable[[int, int], bytes]) -> LongRecord:
+    found = read_record(volume, row, read)
+    checksum, offset = 0, row[1]
+    for at in range(found.data_start, found.data_end, _PAGE_BYTES):
+        checksum = crc32c(read(offset + at, min(_PAGE_BYTES, found.data_end - at)), checksum)
+    if not matches(checksum, found.needle.checksum):
+        raise CorruptNeedle.crc(row[0], checksum, found.needle.checksum)
+    return found
 
 
-def _suspects(stored: StoredEcNeedle) -> Iterator[int]:
-    """The shards with bytes of the needle; where one of those is not here, also those that it is recovered from."""
-    volume = stored.volume
-    layout, (_, offset, size) = volume.source.layout, stored.row
+def _suspects(volume: EcVolume, row: Row) -> Iterator[int]:
+    """The shards with bytes of the record; where one of those is not here, also those that it is recovered from."""
+    layout, (_, offset, size) = volume.source.layout, row
     own = {piece.shard for piece in layout.intervals(offset, record_length(size, volume.source.version))}
     yield from sorted(own)
     if not own <= volume.here.keys():
         yield from (shard for shard in range(layout.ratio.total) if shard not in own)
+
+
+def _only(shard: int) -> Without:
+    return Without({shard})

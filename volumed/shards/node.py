@@ -14,9 +14,8 @@ from volumed.formats.needle import Needle
 from volumed.shards.calls import NodeCalls
 from volumed.shards.deletes import EcDeletes
 from volumed.shards.elsewhere import OtherServers
-from volumed.shards.long_data import CheckedNeedles
 from volumed.shards.peers import ShardPeers
-from volumed.shards.reader import EcReader, StoredEcNeedle
+from volumed.shards.reader import EcReader
 from volumed.shards.view import EcVolume, MountedView
 
 __all__ = ["NodeShards"]
@@ -34,22 +33,18 @@ class NodeShards:
         self._repaired = repaired
         peers = ShardPeers(config.runtime_dir)
         self.elsewhere = OtherServers(config, calls.supervisor, peers)
-        reader = self._reader = EcReader(config, mounted, self.elsewhere, self._report)
+        reader = EcReader(config, mounted, self.elsewhere, self._report)
         deletes = EcDeletes(reader, self.elsewhere, peers, calls)
-        self._checked = CheckedNeedles(reader, self._report)
         self.find = reader.find
         self.find_row = reader.find_row
         self.read_now = reader.read_now
         self.read = reader.read
+        self.read_data = reader.read_data
         self.read_shard = reader.read_shard
-        self.is_damaged = self._checked.forget
+        self.is_damaged = reader.is_damaged
         self.delete = deletes.delete
         self.delete_found = deletes.delete_found
         self.journal_here = deletes.journal_here
-
-    def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes:
-        """A part of the data of a long needle, all of which are checked before the first part is read."""
-        return self._reader.read_data(stored, at, length, self._checked.without(stored))
 
     def _report(self, volume: EcVolume, needle: Needle, shard: int) -> None:
         name = format_key_cookie(needle.key, needle.cookie)

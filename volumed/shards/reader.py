@@ -1,13 +1,13 @@
 """Needles of erasure coded volumes, read (docs/spec/erasure-coding.md 4.11; rules R3, R4, R6).
 
 What the page cache holds is read on the spot (`EcReader.read_now`), without waiting and so on any thread. Everything
-else waits: `EcReader.read` and `EcReader.read_data` are for threads.
+else waits, and is for threads.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -20,8 +20,8 @@ from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedEr
 from volumed.formats.idx import Row
 from volumed.formats.needle import PAGED_SIZE_MIN, Needle, decode_record, record_length
 from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, outcome
+from volumed.shards.long_data import CheckedNeedles, Without, read_checked, read_record
 from volumed.shards.view import EcView, EcVolume, MountedView
-from volumed.storage.long_record import read_layout
 from volumed.storage.mounted_shards import MountedShards, NotCached
 
 __all__ = ["EcReader", "Repaired", "StoredEcNeedle"]
@@ -41,7 +41,7 @@ _Wanted = Generator[list[Interval], Sequence[Answer], _Result]
 
 
 class StoredEcNeedle(NamedTuple):
-    """A live needle. The data of a long one are left out, and its checksum is not verified."""
+    """A live needle whose data had the right checksum, now or at an earlier read. Those of a long one are left out."""
 
     volume: EcVolume
     row: Row
@@ -50,6 +50,8 @@ class StoredEcNeedle(NamedTuple):
     """Where the data begin in the `.dat`."""
     data_size: int
     is_long: bool
+    without: Without = Without()
+    """Shards that must not take part in reading the data."""
 
 
 class EcReader:
@@ -61,6 +63,7 @@ class EcReader:
         self._disks = Disks(len(config.disks))
         self._elsewhere = elsewhere
         self._repaired = repaired
+        self._checked = CheckedNeedles()
         self._recoveries = threading.BoundedSemaphore(_RECOVERIES_MAX)
         self._patient = threading.BoundedSemaphore(_PATIENT_MAX)
 
@@ -88,22 +91,23 @@ class EcReader:
         return self._patiently(volume, key, self._find_row)
 
     def read(self, volume: EcVolume, key: int) -> StoredEcNeedle:
-        """The needle, verified unless it is long. Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server
-        says so, `CorruptNeedle`, `EcReadFailed`, `RetryError`."""
+        """The needle, verified. Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server says so,
+        `CorruptNeedle`, `EcReadFailed`, `RetryError`."""
         return self._patiently(volume, key, self._read)
 
-    def read_data(self, stored: StoredEcNeedle, at: int, length: int, without: Collection[int] = ()) -> bytes:
-        """A part of the data of a long needle, without the help of some shards; nothing of it is verified.
+    def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes:
+        """A part of the data of a long needle.
 
         Raises `StaleGeneration` when the volume was encoded anew meanwhile, and what `read` raises."""
         volume = self.find(stored.volume.volume_id)
         if volume is None or volume.encode_ts_ns != stored.volume.encode_ts_ns:
             raise StaleGeneration(f"ec volume {stored.volume.volume_id} was replaced")
-        return self._patiently(
-            volume,
-            stored.needle.key,
-            lambda gathering: self._finish(read_span(volume.source, stored.data_at + at, length, without), gathering),
-        )
+        read = partial(self._span, without=stored.without, offset=stored.data_at + at, length=length)
+        return self._patiently(volume, stored.needle.key, read)
+
+    def is_damaged(self, stored: StoredEcNeedle) -> None:
+        """The data of a long needle did not have its checksum: check them again the next time."""
+        self._checked.forget(stored.volume, stored.needle.key)
 
     def read_shard(self, disk: MountedShards, piece: Interval) -> bytes:
         """Bytes of a shard, fewer at its end. Raises `RetryError` when its disk does not give them."""
@@ -116,22 +120,31 @@ class EcReader:
         return gathering.volume.live(gathering.key, gathering.find_row(self._width))
 
     def _read(self, gathering: Gathering) -> StoredEcNeedle:
-        volume, key = gathering.volume, gathering.key
+        volume = gathering.volume
         row = self._find_row(gathering)
-        _, offset, size = row
-        if size <= PAGED_SIZE_MIN:
-            found = self._finish(read_needle(volume.source, row), gathering)
-            if found.suspect is not None:
-                self._repaired(volume, found.needle, found.suspect)
-            return StoredEcNeedle(volume, row, found.needle, 0, len(found.needle.data), is_long=False)
+        size = row[2]
+        if size > PAGED_SIZE_MIN:
+            return self._read_long(gathering, row)
+        found = self._finish(read_needle(volume.source, row), gathering)
+        if found.suspect is not None:
+            self._repaired(volume, found.needle, found.suspect)
+        return StoredEcNeedle(volume, row, found.needle, 0, len(found.needle.data), is_long=False)
 
-        def read(at: int, length: int) -> bytes:
-            return self._finish(read_span(volume.source, at, length), gathering)
+    def _read_long(self, gathering: Gathering, row: Row) -> StoredEcNeedle:
+        volume, (key, offset, _) = gathering.volume, row
+        without = self._checked.find(volume, key)
+        if without is None:
+            record, without = read_checked(volume, row, partial(self._span, gathering))
+            self._checked.keep(volume, key, without)
+            for shard in without:
+                self._repaired(volume, record.needle, shard)
+        else:
+            record = read_record(volume, row, partial(self._span, gathering, without))
+        needle, data_start, data_end = record
+        return StoredEcNeedle(volume, row, needle, offset + data_start, data_end - data_start, True, without)
 
-        needle, data_start, data_end = read_layout(read, volume.source.version, size, offset)
-        if needle.key != key:
-            raise CorruptNeedle.size_mismatch(offset, needle.key, size, size)
-        return StoredEcNeedle(volume, row, needle, offset + data_start, data_end - data_start, is_long=True)
+    def _span(self, gathering: Gathering, without: Without, offset: int, length: int) -> bytes:
+        return self._finish(read_span(gathering.volume.source, offset, length, without), gathering)
 
     def _patiently(self, volume: EcVolume, key: int, attempt: Callable[[Gathering], _Result]) -> _Result:
         """Once in haste, and if something that was late might help, with patience; not too many at once have that."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from volumed.erasure.code import Ratio, erasure_code
+from volumed.erasure.code import Ratio
 from volumed.erasure.errors import NoSuchEcNeedle
 from volumed.erasure.geometry import Geometry, accepts
 from volumed.erasure.read import EcSource
@@ -45,7 +45,7 @@ class EcVolume(NamedTuple):
         ratio = Ratio(first.data_shards, first.parity_shards)
         geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
         layout = geometry.layout(max(first.shards.values(), default=0))
-        source = EcSource(volume_id, first.version, layout, erasure_code(ratio), tuple(sorted(here)))
+        source = EcSource(volume_id, first.version, layout, tuple(sorted(here)))
         return cls(volume_id, disks, here, source)
 
     @property

@@ -20,7 +20,7 @@ class EcPages:
         self._stored = stored
 
     async def page(self, at: int, length: int) -> Buffer:
-        """So many bytes of the data. All of them are checked before the first page."""
+        """So many bytes of the data, which were all checked when the needle was found."""
         return await self._shards.read_data(self._stored, at, length)
 
     def is_damaged(self) -> None:

@@ -76,7 +76,7 @@ class FrontShards:
         return await self._run(partial(self._shards.read, volume, key))
 
     async def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes:
-        """A part of the data of a long needle, right unless they changed since they were checked."""
+        """A part of the data of a long needle (`EcReader.read_data`)."""
         return await self._run(partial(self._shards.read_data, stored, at, length))
 
     def is_damaged(self, stored: StoredEcNeedle) -> None:

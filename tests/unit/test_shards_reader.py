@@ -1,0 +1,203 @@
+"""Needles read from the shards of several disks and servers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.erasure_kit import RATIO, SmallVolume
+from tests.shards_kit import ColdFiles, FakeElsewhere, HungFiles, SmallNode, mounted
+from volumed.erasure.encode import Encoded
+from volumed.erasure.errors import EcReadFailed, NoSuchEcNeedle
+from volumed.erasure.layout import MIB
+from volumed.errors import CorruptNeedle, NeedleDeleted
+from volumed.formats.idx import Row
+from volumed.shards import reader
+from volumed.shards.gathering import Patience
+
+ALL = range(RATIO.total)
+Made = tuple[SmallVolume, Encoded]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    volume = SmallVolume(tmp_path_factory.mktemp("ec") / "d", needles=80)
+    return volume, volume.encode()
+
+
+def data(node: SmallNode, key: int) -> bytes:
+    return bytes(node.reader.read(node.volume, key).needle.data)
+
+
+def across_a_border(volume: SmallVolume) -> Row:
+    """A needle that lies in shards 0 and 1."""
+    return next(row for row in volume.rows if row[1] < MIB < row[1] + row[2])
+
+
+def test_one_disk_with_everything(made: Made) -> None:
+    volume, encoded = made
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL))
+    assert node.reader.read_now(node.volume, 5) is None, "nothing is open yet"
+    assert data(node, 5) == volume.contents[5]
+    cached = node.reader.read_now(node.volume, 5)
+    assert cached is not None
+    assert bytes(cached.data) == volume.contents[5]
+    assert node.elsewhere.asked == [], "nobody else is asked for what is here"
+
+
+def test_what_is_not_cached_waits(made: Made) -> None:
+    volume, encoded = made
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL, files=ColdFiles()))
+    assert data(node, 5) == volume.contents[5]
+    assert node.reader.read_now(node.volume, 5) is None
+
+
+def test_shards_of_several_disks_and_servers_make_one_volume(made: Made) -> None:
+    volume, encoded = made
+    node = SmallNode(
+        FakeElsewhere(volume, [1, 4]),
+        mounted(volume, encoded, [0], disk_id=0),
+        mounted(volume, encoded, [3], disk_id=1),
+    )
+    for row in (volume.rows[0], across_a_border(volume), volume.rows[-1]):
+        assert data(node, row[0]) == volume.contents[row[0]]
+    assert (1, False) in node.elsewhere.asked
+    assert (1, True) in node.elsewhere.asked, "shard 2 is nowhere"
+
+
+def test_unknown_and_deleted_needles(made: Made) -> None:
+    """A deletion in the journal of any disk counts, and what another server says."""
+    volume, encoded = made
+    one, two = mounted(volume, encoded, [0], disk_id=0), mounted(volume, encoded, [1, 2], disk_id=1)
+    node = SmallNode(FakeElsewhere(volume), one, two)
+    with pytest.raises(NoSuchEcNeedle):
+        node.reader.read(node.volume, 999)
+    assert data(node, 5) == volume.contents[5]
+    two.reader.deleted.add(5)  # type: ignore[attr-defined]
+    with pytest.raises(NeedleDeleted):
+        node.reader.read(node.volume, 5)
+    with pytest.raises(NeedleDeleted):
+        node.reader.read_now(node.volume, 5)
+    away = SmallNode(FakeElsewhere(volume, ALL), mounted(volume, encoded, [4]))
+    away.elsewhere.deleted.add(6)
+    with pytest.raises(NeedleDeleted):
+        away.reader.read(away.volume, 6)
+
+
+def test_too_few_shards(made: Made) -> None:
+    volume, encoded = made
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, [1, 3]))
+    with pytest.raises(EcReadFailed) as failure:
+        node.reader.read(node.volume, volume.rows[0][0])
+    assert failure.value.text == (
+        "ReadEcShardIntervals: cannot recover shard 9.0: only 2 shards available [1 3], "
+        "need at least 3 (missing: [0 2 4])"
+    )
+    node.elsewhere.why_unknown = "failed to locate shard via master grpc m:1: lookup ec volume 9: gone"
+    with pytest.raises(EcReadFailed, match="ReadEcShardIntervals: failed to locate shard"):
+        node.reader.read(node.volume, volume.rows[0][0])
+
+
+def test_shards_of_another_encode_run_are_left_alone(made: Made) -> None:
+    volume, encoded = made
+    node = SmallNode(
+        FakeElsewhere(volume),
+        mounted(volume, encoded, [0, 1], disk_id=0),
+        mounted(volume, encoded, [2, 3, 4], disk_id=1, encode_ts_ns=77),
+    )
+    assert set(node.volume.here) == {0, 1}
+    unknown = SmallNode(
+        FakeElsewhere(volume),
+        mounted(volume, encoded, [0, 1], disk_id=0, encode_ts_ns=0),
+        mounted(volume, encoded, [1, 2, 3, 4], disk_id=1, encode_ts_ns=77),
+    )
+    assert {shard: disk.disk_id for shard, disk in unknown.volume.here.items()} == {0: 0, 1: 0, 2: 1, 3: 1, 4: 1}
+
+
+def test_a_hung_disk_is_done_without(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also its index: the other disk has one of its own. Only the first read waits for it."""
+    volume, encoded = made
+    monkeypatch.setattr(reader, "HASTY", Patience(0.05, 0.05))
+    hung = HungFiles()
+    node = SmallNode(
+        FakeElsewhere(volume),
+        mounted(volume, encoded, [0, 1], disk_id=0, files=hung),
+        mounted(volume, encoded, [2, 3, 4], disk_id=1),
+    )
+    try:
+        for key in (80, 79, 78):
+            assert data(node, key) == volume.contents[key]
+        assert hung.asked <= 2
+    finally:
+        hung.thawed.set()
+
+
+def test_a_slow_disk_is_waited_for_when_it_is_needed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, encoded = made
+    monkeypatch.setattr(reader, "HASTY", Patience(0.01, 0.01))
+    slow = HungFiles(thaws_at=2)
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, [0, 1, 2], files=slow))
+    assert data(node, volume.rows[0][0]) == volume.contents[volume.rows[0][0]]
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_damaged_shard_is_left_out_and_reported(tmp_path: Path, bad: int) -> None:
+    volume = SmallVolume(tmp_path / "d", needles=80)
+    encoded = volume.encode()
+    row = across_a_border(volume)
+    volume.damage(bad, offset=MIB - 5 if bad == 0 else 0)
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL))
+    for _ in range(2):
+        assert node.reader.read_now(node.volume, row[0]) is None, "what is wrong is not answered on the spot"
+        assert data(node, row[0]) == volume.contents[row[0]]
+    assert node.repaired == [(row[0], bad)] * 2
+
+
+class TestLongNeedles:
+    """They are checked as a whole before any of their bytes is used."""
+
+    @pytest.fixture
+    def long(self, tmp_path: Path) -> tuple[SmallVolume, Encoded, int]:
+        volume = SmallVolume(tmp_path / "d", needles=4, needle_bytes=4 * MIB)
+        key = max(volume.contents, key=lambda key: len(volume.contents[key]))
+        assert len(volume.contents[key]) > MIB
+        return volume, volume.encode(), key
+
+    def pieces(self, node: SmallNode, key: int) -> bytes:
+        stored = node.reader.read(node.volume, key)
+        assert stored.is_long
+        ends = [0, 5, MIB, stored.data_size]
+        assert node.reader.read(node.volume, key).without == stored.without
+        return b"".join(node.reader.read_data(stored, start, end - start) for start, end in pairwise(ends))
+
+    def test_read_in_pieces(self, long: tuple[SmallVolume, Encoded, int]) -> None:
+        volume, encoded, key = long
+        node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL))
+        assert self.pieces(node, key) == volume.contents[key]
+        recovering = SmallNode(FakeElsewhere(volume, [2]), mounted(volume, encoded, [3, 4]))
+        assert self.pieces(recovering, key) == volume.contents[key]
+
+    @pytest.mark.parametrize("here", [[0, 1, 2, 3], [3, 1, 4, 2], [0, 2, 3, 4]], ids=str)
+    def test_any_damaged_shard(self, long: tuple[SmallVolume, Encoded, int], here: list[int]) -> None:
+        volume, encoded, key = long
+        originals = {shard: volume.shard_path(shard).read_bytes() for shard in here}
+        for bad in here:
+            volume.shard_path(bad).write_bytes(bytes(byte ^ 1 for byte in originals[bad]))
+            node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, here))
+            try:
+                found = self.pieces(node, key)
+            except CorruptNeedle:
+                pytest.fail(f"shard {bad}")
+            assert found == volume.contents[key]
+            volume.shard_path(bad).write_bytes(originals[bad])
+
+    def test_two_damaged_shards(self, long: tuple[SmallVolume, Encoded, int]) -> None:
+        volume, encoded, key = long
+        for bad in ALL:
+            volume.shard_path(bad).write_bytes(bytes(volume.shard_path(bad).stat().st_size))
+        volume.shard_path(0).write_bytes(bytes(volume.shard_path(0).stat().st_size))
+        node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL))
+        with pytest.raises(CorruptNeedle):
+            self.pieces(node, key)
