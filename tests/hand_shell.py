@@ -19,9 +19,14 @@ class HandShell:
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] | None = None
+        self.published: list[Any] = []
 
     def in_background(
-        self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], _kind: object
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+        _kind: object = None,
     ) -> None:
         def job() -> None:
             try:
@@ -35,6 +40,14 @@ class HandShell:
             job()
         else:
             self.waiting.append(job)
+
+    def post(self, action: Callable[[], None]) -> None:
+        """At once: the test is the loop thread."""
+        action()
+
+    def publish(self, event: Any) -> None:
+        """To the supervisor: into ``published``."""
+        self.published.append(event)
 
     def go_on(self) -> None:
         """Run what waits, and what comes from now on at once."""

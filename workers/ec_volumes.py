@@ -125,7 +125,12 @@ class EcVolumes:
             return
         deleted, volume.deleted = volume.deleted, []
         volume.delete_count = len(deleted)
-        put_deletions(self._disk, self._shell, volume.map_id, deleted, then, failed)
+
+        def not_put(error: Exception) -> None:
+            drop_entries(self._disk, self._shell, volume.map_id)
+            failed(error)
+
+        put_deletions(self._disk, self._shell, volume.map_id, deleted, then, not_put)
 
     def _add(self, volume: EcVolume, lengths: dict[int, int], disk_type: str) -> None:
         """Raises `MapError`."""

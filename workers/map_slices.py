@@ -59,7 +59,7 @@ def put_deletions(
     then: Callable[[], None],
     failed: Callable[[Exception], None],
 ) -> None:
-    """Mark needles of an erasure coded volume as deleted under a map id that nobody reads yet; ``keys`` ascend."""
+    """Mark needles of an erasure coded volume as deleted. What was marked before an error stays so."""
 
     def step(first: int) -> None:
         try:
@@ -67,7 +67,6 @@ def put_deletions(
                 for key in keys[first : first + SLICE_ROWS]:
                     txn.put(map_id, key, 0, DELETED)
         except MapError as error:
-            drop_entries(disk, shell, map_id)
             failed(error)
             return
         if first + SLICE_ROWS < len(keys):

@@ -43,6 +43,7 @@ from workers.batch_delete import delete_needles
 from workers.compactions import Compactions
 from workers.copies import Copies
 from workers.ec_journals import EcJournals
+from workers.ec_journals import EcJournals
 from workers.ec_listing import EcListings
 from workers.ec_operations import EcOperations
 from workers.ec_volumes import EcVolumes
@@ -122,6 +123,7 @@ class VolumeHost:
             **self._received.handlers,
             **self._ec.handlers,
             **EcListings(disk, shell, self._ec).handlers,
+            **EcJournals(disk, shell, self._ec).handlers,
             **EcJournals(disk, shell, self._ec).handlers,
             **Reconfiguration(disk, shell, self.call).handlers,
             StoreRecords: partial(store_records, shell),

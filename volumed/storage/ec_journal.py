@@ -12,9 +12,12 @@ from collections.abc import Collection
 
 from volumed.erasure.index import fold
 from volumed.erasure.journal import ID_LENGTH, decode_journal, decode_whole_journal, encode_journal, news
+from volumed.erasure.names import INDEX, JOURNAL
+from volumed.storage.ec_files import index_path
 from volumed.storage.fileio import File, FileIO
+from volumed.storage.site import VolumePaths
 
-__all__ = ["EcJournal"]
+__all__ = ["EcJournal", "fold_at", "merge_at"]
 
 _log = logging.getLogger(__name__)
 
@@ -97,3 +100,21 @@ class EcJournal:
             self._files.truncate(self._file, end)
         except OSError as error:
             _log.error("%s: a deletion that failed may stay: %s", self._file.path, error)
+
+
+def merge_at(files: FileIO, paths: VolumePaths, keys: Collection[int]) -> None:
+    """Append to the journal of a volume that is not mounted what it lacks, durably (R1). Raises `OSError`."""
+    if keys:
+        journal = EcJournal.open(files, _beside(index_path(files, paths) or paths.index(INDEX)))
+        journal.add(news(journal.read(), keys))
+
+
+def fold_at(files: FileIO, paths: VolumePaths, width: int) -> None:
+    """`EcJournal.fold_into` for a volume that is not mounted. Raises `OSError`, `BadEcIndex`."""
+    index = index_path(files, paths)
+    if index is not None and files.exists(_beside(index)):
+        EcJournal(files, files.open(_beside(index))).fold_into(files.open(index), width)
+
+
+def _beside(index: str) -> str:
+    return index.removesuffix(INDEX) + JOURNAL

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from volumed.erasure.errors import BadEcConfig, NotMountable
 from volumed.erasure.geometry import FoundFile, Geometry, is_older, judge_sidecar, resolve_geometry
-from volumed.erasure.index import EcIndexTotals, index_totals
+from volumed.erasure.index import EcIndexTotals, find_row, index_totals
 from volumed.erasure.names import JOURNAL, SIDECAR, shard_extension
 from volumed.formats.report import EcVolumeReport
 from volumed.formats.superblock import VERSIONS
@@ -19,9 +19,18 @@ from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import File, FileIO, error_text
 from volumed.storage.site import DiskSite, VolumePaths
 
-__all__ = ["EcVolume", "OpenedShards", "open_shards", "read_geometry"]
+__all__ = ["EcVolume", "Journaled", "OpenedShards", "open_shards", "read_geometry"]
 
 _VERSION = 3
+
+
+class Journaled(NamedTuple):
+    """What came of deletions."""
+
+    missing: set[int]
+    """The index has no such needles."""
+    learned: list[int]
+    """For the needle map."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +104,23 @@ class EcVolume:
             data_shards=self.geometry.ratio.data,
             parity_shards=self.geometry.ratio.parity,
         )
+
+    def delete(self, site: DiskSite, keys: Collection[int]) -> Journaled:
+        """Journal deletions durably (any thread, in turn); those of deleted needles change nothing. Raises `OSError`,
+        and then nothing of it stays."""
+        rows = {key: find_row(site.files, self.ecx, key, site.offset_width) for key in keys}
+        missing = {key for key, row in rows.items() if row is None}
+        live = [key for key, row in rows.items() if row is not None and row[2] >= 0]
+        return Journaled(missing, self.add_deletions(site, live))
+
+    def add_deletions(self, site: DiskSite, keys: Collection[int]) -> list[int]:
+        """Append to the journal what it lacks, durably (any thread, in turn). Returns what the map lacks of it, and of
+        what other disks have added. Raises `OSError`."""
+        learned = self.journal.add(self._unknown(site, keys))
+        return self._unknown(site, learned)
+
+    def _unknown(self, site: DiskSite, keys: Collection[int]) -> list[int]:
+        return sorted(key for key in set(keys) if site.map.lookup(self.map_id, key) is None)
 
     def is_older(self, limit_ts_ns: int) -> bool:
         """Whether it is of a known encode run before the limit (3.7)."""
