@@ -44,12 +44,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def volume_on(cluster: Cluster, server: VolumeServer, collection: str) -> str:
-    """Id of a volume without copies that this server has."""
-    for _ in range(10):
-        for path in server.dirs[0].glob(f"{collection}_*.dat"):
-            return path.stem.rpartition("_")[2]
-        get_json(cluster.master.address, f"/vol/grow?count=1&collection={collection}&replication=000")
-    raise AssertionError(f"no volume of {collection} on {server.name}")
+    """Id of the volume without copies that this server alone has."""
+    if not (found := list(server.dirs[0].glob(f"{collection}_*.dat"))):
+        where = f"collection={collection}&replication=000&dataNode={server.address}"
+        get_json(cluster.master.address, f"/vol/grow?count=1&{where}")
+        found = list(server.dirs[0].glob(f"{collection}_*.dat"))
+    return found[0].stem.rpartition("_")[2]
 
 
 def form(data: bytes, *part_headers: str, filename: str = "a.bin", mime: str = "") -> Callable[[str, str], Response]:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.interop
 LIMIT = 1 << 20
 LARGE = b"\x01" * (12 << 20)
 """More than the kernel takes from a server whose client does not read."""
-PATIENCE_S = 3
+PATIENCE_S = 8
 QUIET_S = 0.3
 UNKNOWN = "4000000,0101020304"
 keys = itertools.count(0x100)
