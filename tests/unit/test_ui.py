@@ -16,6 +16,7 @@ from volumed.bus.bodypool import BodyPool
 from volumed.bus.calls import DiskStatusView, NodeStatusView, ReadHistoryView, ServerState, VolumeView
 from volumed.config.node import NodeConfig
 from volumed.errors import NodeError
+from volumed.formats.report import EcVolumeReport
 from volumed.http.pages.markup import duration_text, fill, size_text
 from volumed.http.pages.ui import page_pieces
 from volumed.http.server import NodeHandler
@@ -59,6 +60,17 @@ def test_the_page_tells_what_the_contract_asks_for() -> None:
     ):
         assert part in shown
     assert "Remote Volumes" not in shown
+    assert "Erasure Coding Shards" not in shown
+
+
+def test_shards_are_listed_by_volume_and_disk() -> None:
+    encoded = EcVolumeReport(9, "pics", {3: 2 << 20, 0: 1 << 20}, 1, encode_ts_ns=1_795_256_167_902_707_522)
+    unknown = EcVolumeReport(9, EVIL, {13: 512}, 2, disk_type="ssd")
+    html = page(msgspec.structs.replace(STATUS, ec_volumes=[encoded, unknown]))
+    assert "Erasure Coding Shards 3 Id" in text(html)
+    assert "9 pics 1 3.00 MiB 0: 1.00 MiB 3: 2.00 MiB 2026-11-21 10:16" in text(html)
+    assert "2 ssd 512 B 13: 512 B –" in text(html)
+    assert EVIL not in html
 
 
 def test_all_text_from_outside_is_escaped() -> None:

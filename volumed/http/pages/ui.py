@@ -11,6 +11,7 @@ from volumed.config.node import NodeConfig
 from volumed.http.pages.markup import Markup, duration_text, fill, join, share_text, size_text
 from volumed.http.pages.status_page import version_text
 from volumed.http.pages.ui_disks import disk_section, verdict
+from volumed.http.pages.ui_shards import shard_pieces
 from volumed.http.pages.ui_volumes import volume_pieces
 from volumed.http.protocol.message import Headers, Response
 
@@ -91,6 +92,7 @@ def page_pieces(status: NodeStatusView, config: NodeConfig, *, healthy: bool, no
     facts = join(fill(_FACT, name, value) for name, value in _facts(status, config, now_s))
     yield fill(_STATISTICS, facts=facts, reads=_reads(status.reads))
     yield from volume_pieces(status.volumes)
+    yield from shard_pieces(status.ec_volumes)
     yield fill(_END, now=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s)))
 
 
