@@ -34,7 +34,7 @@ GOLDEN = Path(__file__).parent / "corpus" / "golden"
 class Rig:
     """A disk that can be closed, killed and opened again."""
 
-    def __init__(self, root: Path, files: FileIO | None = None) -> None:
+    def __init__(self, root: Path, files: FileIO | None = None, index: Path | None = None) -> None:
         self.directory = root / "data"
         self.maps = root / "maps"
         self.directory.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ class Rig:
         self.files = files or FileIO()
         directory = str(self.directory)
         self.config = DiskConfig(
-            disk_id=0, directory=directory, idx_directory=directory, free_space_limit=FreeSpaceLimit()
+            disk_id=0, directory=directory, idx_directory=str(index or directory), free_space_limit=FreeSpaceLimit()
         )
         self.node = NodeConfig(
             runtime_dir=str(root), map_dir=str(self.maps), state_dir=str(root), disks=(self.config,)
