@@ -64,6 +64,8 @@ class FakeElsewhere:
         self.deleted: set[int] = set()
         self.asked: list[tuple[int, bool]] = []
         self.why_unknown = ""
+        self.arriving: dict[int, File] = {}
+        """Shards that the master tells of only when it is asked again."""
 
     def start(
         self, volume: EcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
@@ -79,6 +81,10 @@ class FakeElsewhere:
         else:
             future.set_result(FileIO().read_at(file, wanted.offset, wanted.length))
         return future
+
+    def renew(self, volume_id: int) -> None:
+        del volume_id
+        self.files |= self.arriving
 
     def lookup_failure(self, volume_id: int) -> str:
         del volume_id

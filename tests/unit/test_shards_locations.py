@@ -49,6 +49,15 @@ def test_a_failure_shortens_it_but_never_prolongs() -> None:
     assert not locations.is_fresh(1511.0)
 
 
+def test_a_read_that_fails_has_the_master_asked_again_but_not_too_often() -> None:
+    locations = learnt(*range(5))
+    assert locations.renew(1000.1) == pytest.approx(0.15)
+    assert locations.is_fresh(1000.2)
+    assert not locations.is_fresh(1000.26)
+    assert locations.renew(1000.3) == 0.0
+    assert not locations.is_fresh(1000.3)
+
+
 def test_only_a_source_for_recovering_is_dropped() -> None:
     locations = learnt(0, 1)
     locations.failed(0, ONE, 1000.0, recovers=False)

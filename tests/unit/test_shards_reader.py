@@ -86,6 +86,14 @@ def test_unknown_and_deleted_needles(made: Made) -> None:
         away.reader.read(away.volume, 6)
 
 
+def test_shards_that_have_moved_are_looked_for_again(made: Made) -> None:
+    volume, encoded = made
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, [1, 3]))
+    node.elsewhere.arriving = FakeElsewhere(volume, [0]).files
+    key = volume.rows[0][0]
+    assert node.reader.read(node.volume, key).needle.data == volume.contents[key]
+
+
 def test_too_few_shards(made: Made) -> None:
     volume, encoded = made
     node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, [1, 3]))

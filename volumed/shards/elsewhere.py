@@ -82,6 +82,12 @@ class OtherServers:
         """The other servers that have a shard, as far as the master tells."""
         return self._others(self._ask(volume, patience), shard)
 
+    def renew(self, volume_id: int) -> None:
+        """Let the next read of a volume ask the master again; waits if it was asked just now."""
+        known = self._volumes.get(volume_id)
+        if known is not None:
+            time.sleep(known.locations.renew(time.monotonic()))
+
     def lookup_failure(self, volume_id: int) -> str:
         """Why it is not known who has the shards of a volume; empty when the master has answered."""
         known = self._volumes.get(volume_id)

@@ -60,6 +60,10 @@ class Elsewhere(Protocol):
         future may raise `NeedleDeleted`, `NoAnswer`."""
         ...
 
+    def renew(self, volume_id: int) -> None:
+        """A read could not do with what is known of a volume: let the next one ask again. May wait for a moment."""
+        ...
+
     def lookup_failure(self, volume_id: int) -> str:
         """Why it is not known who has the shards of a volume; empty: it is."""
         ...

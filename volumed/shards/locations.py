@@ -13,6 +13,8 @@ _TOO_FEW_S = 11.0
 _SOME_S = 7 * 60.0
 _ALL_S = 37 * 60.0
 _AFTER_FAILURE_S = 11.0
+_RENEWED_S = 0.25
+"""How soon the master is asked again when a read could not do with what it has said."""
 _UNANSWERED_S = 2.0
 """How soon a master that did not answer is asked again."""
 
@@ -23,6 +25,7 @@ class ShardLocations:
     def __init__(self, ratio: Ratio) -> None:
         self._ratio = ratio
         self._known: dict[int, list[Location]] = {}
+        self._asked_s = 0.0
         self._until_s = 0.0
 
     def is_fresh(self, now_s: float) -> bool:
@@ -34,11 +37,20 @@ class ShardLocations:
         self._known = {shard: list(locations) for shard, locations in found.items() if locations}
         known = len(self._known)
         lasts_s = _TOO_FEW_S if known < self._ratio.data else _SOME_S if known < self._ratio.total else _ALL_S
+        self._asked_s = now_s
         self._until_s = now_s + lasts_s
 
     def not_answered(self, now_s: float) -> None:
         """The master could not be asked: what is known stays, for a moment."""
+        self._asked_s = now_s
         self._until_s = now_s + _UNANSWERED_S
+
+    def renew(self, now_s: float) -> float:
+        """The master shall be asked again: shards move. How many seconds that must wait, so that it is not asked too
+        often."""
+        wait_s = max(0.0, self._asked_s + _RENEWED_S - now_s)
+        self._until_s = min(self._until_s, now_s + wait_s)
+        return wait_s
 
     def of(self, shard: int) -> list[Location]:
         """The servers that have a shard, as far as known."""

@@ -147,18 +147,23 @@ class EcReader:
         return self._finish(read_span(gathering.volume.source, offset, length, without), gathering)
 
     def _patiently(self, volume: EcVolume, key: int, attempt: Callable[[Gathering], _Result]) -> _Result:
-        """Once in haste, and if something that was late might help, with patience; not too many at once have that."""
+        """Once in haste, and then with patience, if something was late or has perhaps moved to another server; not too
+        many at once have that."""
         hasty = Gathering(self._disks, self._elsewhere, volume, key, HASTY)
         try:
             return attempt(hasty)
         except TooFewShards as error:
             failure: VolumedError = self._failed(volume.volume_id, error)
         except RetryError as error:
+            if not hasty.late:
+                raise
             failure = error
-        if not hasty.late or not self._patient.acquire(blocking=False):
+        if not self._patient.acquire(blocking=False):
             raise failure
         try:
-            return attempt(Gathering(self._disks, self._elsewhere, volume, key, PATIENT))
+            self._elsewhere.renew(volume.volume_id)
+            now = self.find(volume.volume_id) or volume
+            return attempt(Gathering(self._disks, self._elsewhere, now, key, PATIENT))
         except TooFewShards as error:
             raise self._failed(volume.volume_id, error) from None
         finally:
