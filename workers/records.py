@@ -38,8 +38,7 @@ def _operation(request: StoreRecords, record: ForeignRecord) -> StoreOperation:
         raise NodeError(f"record of {size} bytes came with {len(record.body)}")
     volume_id, key, checksum = request.volume_id, record.key, record.checksum
     if size and not request.verbatim:
-        return StoreOperation(
-            STORE_PUT, FLAG_SKIP_COOKIE_CHECK, volume_id, ANY_GENERATION, cookie, key, checksum, size, record.body, 0
-        )
+        flags = FLAG_SKIP_COOKIE_CHECK if request.zero_is_any_cookie else 0
+        return StoreOperation(STORE_PUT, flags, volume_id, ANY_GENERATION, cookie, key, checksum, size, record.body, 0)
     body = record.header + record.body
     return StoreOperation(STORE_RECORD, 0, volume_id, ANY_GENERATION, cookie, key, checksum, size, body, 0)

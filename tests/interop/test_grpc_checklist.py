@@ -25,6 +25,7 @@ import pytest
 from google.protobuf import message_factory
 
 from tests.cluster import Master, Volumed, VolumeServer, WeedVolume
+from volumed.formats.superblock import SuperBlock
 from volumed.grpc.admin_gate import ADMIN_METHODS
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
@@ -35,6 +36,8 @@ TIMEOUT_S = 30.0
 METHODS = {method.name: method for method in pb.DESCRIPTOR.services_by_name["VolumeServer"].methods}
 IN_MAINTENANCE = b"\x08\x01\x10\x01"
 MISSING = 4_000_000
+EMPTY = 1
+"""A volume that all servers have."""
 NOT_HERE = ["-whiteList=10.1.2.3"]
 
 REFUSED_IN_MAINTENANCE = {
@@ -71,6 +74,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         try:
             for server in made:
                 (server.dirs[0] / "state.pb").write_bytes(IN_MAINTENANCE)
+                (server.dirs[0] / f"{EMPTY}.dat").write_bytes(SuperBlock(3).encode())
+                (server.dirs[0] / f"{EMPTY}.idx").write_bytes(b"")
                 server.start()
             yield made
         finally:
@@ -173,3 +178,10 @@ def test_marks_look_the_volume_up_before_they_look_at_maintenance(servers: Serve
     for name in ("VolumeMarkReadonly", "VolumeMarkWritable"):
         answers = [ask(server, name, volume_id=MISSING) for server in (servers.weed, servers.ours, servers.older)]
         assert answers == [(grpc.StatusCode.UNKNOWN, f"volume {MISSING} not found")] * 3
+
+
+def test_the_status_of_a_needle_that_is_missing(servers: Servers) -> None:
+    answers = [ask(server, "VolumeNeedleStatus", volume_id=EMPTY, needle_id=5) for server in servers[:3]]
+    text = "needle not found 5"
+    found, older = (grpc.StatusCode.NOT_FOUND, text), (grpc.StatusCode.UNKNOWN, text)
+    assert answers == [found, found, older]

@@ -6,6 +6,7 @@ anew after an upload: before that the reference ends a writer's connection, and 
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -57,6 +58,10 @@ def delete(volume_id: int, **fields: Any) -> Call:
     return Call("VolumeDelete", pb.VolumeDeleteRequest(volume_id=volume_id, **fields))
 
 
+def incremental(since_ns: int) -> Call:
+    return Call("VolumeIncrementalCopy", pb.VolumeIncrementalCopyRequest(volume_id=7, since_ns=since_ns))
+
+
 def fetch(
     key: int, *, path: str = "/obj.dat", bucket: str = BUCKET, conf: dict[str, Any] | None = None, **fields: Any
 ) -> Call:
@@ -88,6 +93,7 @@ CSV.message.input_serialization.csv_input.file_header_info = "USE"
 
 NEEDLES = [f"7,{key:02x}11223344" for key in range(1, 6)]
 RANGE = {"Range": "bytes=300000-300009"}
+LATER = 1 << 62
 MAINTENANCE = Call("SetState", pb.SetStateRequest(state=pb.VolumeServerState(maintenance=True)))
 
 STEPS: list[Any] = [
@@ -99,7 +105,8 @@ STEPS: list[Any] = [
     fetch(50, volume_id=99), fetch(42, cookie=0x3E7), fetch(51, conf={"type": "xyz"}), fetch(52, conf={"type": ""}),
     fetch(53, conf={"s3_access_key": "", "s3_secret_key": ""}), fetch(54, path="/a b/ü.txt", size=6),
     fetch(55, replicas=[pb.FetchAndWriteNeedleRequest.Replica(url=DEAD.removeprefix("http://"))]), Get("7,37000003e8"),
-    fetch(56, offset=-1),
+    fetch(56, offset=-1), fetch(57, cookie=0), Get("7,3900000000"), fetch(57, cookie=0, offset=1, size=9),
+    Get("7,3900000000"), fetch(57), fetch(42, cookie=0), Get("7,2a00000000"), Get("7,2a000003e8"),
     # queries
     query("7,0611223344"), query("7,0611223344", "7,0711223344"), query("7,0611223345", "7,0611223344"),
     query("7,0611223344", where=("score", ">", "9"), select=("o", "o.x.1", "n", "nothing", "o.x.#")),
@@ -109,6 +116,7 @@ STEPS: list[Any] = [
     upload(99), upload(7, collection="x"), upload(7, "nope"), upload(7, "s3.a.b"), download(7), download(99),
     upload(7, "s3.dead"), status(7), upload(7), unmount(7), mount(7), status(7),
     *(Get(fid) for fid in NEEDLES), Get(NEEDLES[4], RANGE), Get("7,0f11223344"), Get("7,0111223345"),
+    incremental(0), incremental(LATER),
     Put("7,0c11223344"), query("7,0611223344"), fetch(60),
     batch_delete(NEEDLES[0], "7,0f11223344", "7,0211223345"), Get(NEEDLES[0]), Call("delete", NEEDLES[1]),
     Get(NEEDLES[1]), upload(7), upload(7, "s3.cold"),
@@ -144,6 +152,10 @@ class RemoteNode(Node):
         if step.rpc == "FetchAndWriteNeedle":
             step.message.remote_conf.s3_endpoint = self._store.endpoint
         answer = super().run(step)
+        if step.rpc == "VolumeIncrementalCopy" and isinstance(answer, list):
+            # Records are of different times.
+            blocks = [base64.b64decode(message["fileContent"]) for message in answer]
+            return [len(block) for block in blocks], b"".join(blocks).count(DATA)
         # How often it is told how far a move is depends on the time it takes.
         return "done" if step.rpc in MOVES and isinstance(answer, list) else _settled(answer)
 

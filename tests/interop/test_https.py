@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 from collections.abc import Iterator
 from http.client import HTTPException
@@ -17,6 +18,8 @@ from botocore import UNSIGNED
 from botocore.client import Config
 
 from tests.cluster import Master, VolumeServer, fid_on
+from tests.fake_s3 import FakeS3
+from tests.grpc_kit import Call, Node
 from tests.https_kit import (
     Authority,
     HttpsFiler,
@@ -28,7 +31,11 @@ from tests.https_kit import (
     secure_request,
 )
 from tests.processes import HOST
+from tests.shell_kit import TRUST
 from tests.web import Response, get, get_json, request
+from volumed.formats.checksum import crc32c
+from volumed.wire import remote_pb2
+from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
 
@@ -56,8 +63,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     toml = authority.toml()
     with (
         Master(home / "m") as master,
-        HttpsWeedVolume(home / "w", toml, master=master) as reference,
-        HttpsVolumed(home / "v", toml, master=master) as ours,
+        HttpsWeedVolume(home / "w", toml, master=master, flags=TRUST) as reference,
+        HttpsVolumed(home / "v", toml, master=master, flags=TRUST) as ours,
     ):
         yield Cluster(authority, master, reference, ours)
 
@@ -130,6 +137,25 @@ def test_replicated_writes_and_deletes(cluster: Cluster, servers: tuple[VolumeSe
     assert [cluster.ask("GET", server, f"/{fid}").body == LARGE for server in servers] == [True, True]
     assert cluster.ask("DELETE", servers[0], f"/{fid}").status == 202
     assert [cluster.ask("GET", server, f"/{fid}").status for server in servers] == [404, 404]
+
+
+def test_foreign_objects_are_stored_on_both(cluster: Cluster, servers: tuple[VolumeServer, VolumeServer]) -> None:
+    asked, other = servers
+    fid, data = replicated_fid(cluster), os.urandom(5000)
+    volume, _, key_cookie = fid.partition(",")
+    with FakeS3() as store, Node(asked) as node:
+        store.objects["bucket/object"] = data
+        message = pb.FetchAndWriteNeedleRequest(
+            volume_id=int(volume), needle_id=int(key_cookie[:-8], 16), cookie=int(key_cookie[-8:], 16), size=len(data),
+            replicas=[pb.FetchAndWriteNeedleRequest.Replica(url=other.address)],
+            remote_conf=remote_pb2.RemoteConf(
+                type="s3", name="far", s3_endpoint=store.endpoint, s3_access_key="k", s3_secret_key="s",
+                s3_force_path_style=True, s3_region="us-east-1",
+            ),
+            remote_location=remote_pb2.RemoteStorageLocation(name="far", bucket="bucket", path="/object"),
+        )  # fmt: skip
+        assert node.run(Call("FetchAndWriteNeedle", message)) == {"eTag": f"{crc32c(data):08x}"}
+    assert [cluster.ask("GET", server, f"/{fid}").body for server in servers] == [data, data]
 
 
 def test_reads_are_proxied_and_writes_forwarded(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 
 from volumed.bus import calls
@@ -124,6 +125,26 @@ def test_allocate_refuses_bad_input_without_touching_a_disk(script, methods, req
         methods["AllocateVolume"](request_)
     assert caught.value.text.startswith(text.partition('""')[0])
     assert script.worker_calls() == []
+
+
+class Opened(Exception):
+    """Where a channel would go."""
+
+
+@pytest.mark.parametrize(("trusts", "used"), [(False, ["8.8.8.8"]), (True, ())], ids=["checked", "trusted"])
+def test_a_copy_comes_from_the_address_that_was_checked(script, table, tmp_path, monkeypatch, trusts, used) -> None:
+    node = make_node(script, table, tmp_path)
+    node.config = msgspec.structs.replace(node.config, allow_untrusted_endpoints=trusts)
+
+    def opened(*where: Any) -> Any:
+        raise Opened(*where)
+
+    monkeypatch.setattr("volumed.security.endpoints.resolve_host", lambda _: ["8.8.8.8"])
+    monkeypatch.setattr(node.channels, "open", opened)
+    request = pb.VolumeCopyRequest(volume_id=7, source_data_node="other:8080")
+    with pytest.raises(Opened) as caught:
+        list(served_methods(node)["VolumeCopy"](request, None))
+    assert caught.value.args == ("other:8080", used)
 
 
 def test_a_mounted_id_is_refused_whatever_the_version(script, methods) -> None:

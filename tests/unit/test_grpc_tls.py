@@ -170,6 +170,18 @@ def test_whose_certificate_it_is_does_not_matter(
     assert outcome(Channels(shown).open(address)) == (grpc.StatusCode.DATA_LOSS, "/a.B/C")
 
 
+@pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "tls"])
+def test_an_address_that_was_checked_is_used_instead_of_the_name(
+    served: tuple[grpc.Server, GrpcIdentity], is_plain: bool
+) -> None:
+    server, secured = served
+    shown = GrpcIdentity() if is_plain else secured
+    address = listen(server, shown).replace(HOST, "nowhere.invalid")
+    channels = Channels(shown)
+    assert outcome(channels.open(address))[0] is grpc.StatusCode.UNAVAILABLE
+    assert outcome(channels.open(address, [HOST])) == (grpc.StatusCode.DATA_LOSS, "/a.B/C")
+
+
 def test_who_signed_it_matters(served: tuple[grpc.Server, GrpcIdentity], tmp_path: Path) -> None:
     address = listen(*served)
     stranger = identity(GrpcAuthority(tmp_path / "other"))

@@ -113,4 +113,6 @@ def test_every_address_of_a_name_must_pass():
 
 
 def test_whoever_connects_gets_the_addresses_that_were_checked():
-    assert check_remote_endpoint("https://store:9000", lambda _: ["8.8.8.8", "2600::1"]) == ["8.8.8.8", "2600::1"]
+    addresses = ["8.8.8.8", "2600::1"]
+    assert check_remote_endpoint("https://store:9000", lambda _: addresses) == addresses
+    assert check_peer_target("store:9000.19000", lambda _: addresses) == addresses

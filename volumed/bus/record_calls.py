@@ -33,10 +33,12 @@ class RecordsStored(msgspec.Struct, frozen=True):
 
 
 class StoreRecords(Request, frozen=True):
-    """Store in order; fails with the first error. Unless ``verbatim``, bodies are verified and cookies compared, with 0
-    for an unknown cookie. S = 0 deletes what is not an empty object (grpc.md P7)."""
+    """Store in order; fails with the first error. Unless ``verbatim``, bodies are verified and cookies compared.
+    S = 0 deletes what is not an empty object (grpc.md P7)."""
 
     volume_id: int
     records: list[ForeignRecord]
     verbatim: bool = False
+    zero_is_any_cookie: bool = False
+    """A record with cookie 0 gets that of the needle it overwrites."""
     Result: ClassVar[type[msgspec.Struct]] = RecordsStored

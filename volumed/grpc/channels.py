@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from volumed.config.address import grpc_address
@@ -40,14 +41,18 @@ class Channels:
         """Raises `ConfigError` when the certificates are of no use."""
         self._secrets = grpc_client_secrets(identity)
 
-    def open(self, address: str) -> grpc.Channel:
-        """A channel of its own to ``host:port`` or ``host:port.grpcPort``; the caller closes it.
+    def open(self, address: str, checked: Sequence[str] = ()) -> grpc.Channel:
+        """A channel of its own to ``host:port`` or ``host:port.grpcPort``; the caller closes it. ``checked`` are the
+        addresses that its host may have; the first one is used, and the name is not looked up again.
 
         With TLS it blocks for the time of a handshake. A server that cannot be reached is an error of the first call,
         not of this one."""
         import grpc
 
         target = grpc_address(address)
+        if checked:
+            host, port = checked[0], target.rpartition(":")[2]
+            target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if self._secrets is None:
             return grpc.insecure_channel(target, options=_OPTIONS)
         self._secrets.refresh()

@@ -76,7 +76,7 @@ class FollowedRecords:
         """Store what waits."""
         records, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if records:
-            self._ask(StoreRecords(self._volume_id, records))
+            self._ask(StoreRecords(self._volume_id, records, zero_is_any_cookie=True))
 
     def close(self) -> None:
         """Forget a record that is not complete."""

@@ -67,10 +67,11 @@ class Peer:
             yield from getattr(self._stub, method)(request)
 
 
-def check_source(source: str) -> None:
-    """Refuse to fetch from where a caller may not send us (docs/spec/grpc.md 3.28). Raises `VolumedError`."""
+def check_source(source: str) -> list[str]:
+    """Refuse to fetch from where a caller may not send us (docs/spec/grpc.md 3.28). The addresses to connect to.
+    Raises `VolumedError`."""
     try:
-        check_peer_target(source)
+        return check_peer_target(source)
     except VolumedError as error:
         raise VolumedError(texts.untrusted_source(source, error.text)) from None
 

@@ -8,7 +8,6 @@ from volumed.bus.copy_calls import DescribeVolume, VolumeFilesView
 from volumed.errors import StaleGeneration, VolumedError
 from volumed.grpc import texts
 from volumed.grpc.node import GrpcNode
-from volumed.storage.append_search import AppendTimes
 from volumed.storage.fileio import File, FileIO, error_text
 
 __all__ = ["BLOCK_BYTES", "VolumeFiles", "blocks"]
@@ -48,11 +47,6 @@ class VolumeFiles:
         if inode and inode != file.inode:
             raise StaleGeneration(f"{file.path} was replaced")
         return file
-
-    def append_times(self, dat: File) -> AppendTimes:
-        """Raises as `open`."""
-        view = self.view
-        return AppendTimes(self.io, dat, self.open(".idx"), view.idx_bytes, view.version, view.offset_width)
 
 
 def blocks(io: FileIO, file: File, start: int, end: int) -> Iterator[bytes]:

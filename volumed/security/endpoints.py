@@ -54,8 +54,9 @@ _EMBEDDING = ("::ffff:0:0/96", "64:ff9b::/96", "::/96")
 """IPv6 networks whose last 32 bits are an IPv4 address."""
 
 
-def check_peer_target(target: str, resolve: Resolve | None = None) -> None:
-    """A server of the cluster, ``host:port`` or ``host:port.grpcPort``. Raises `ClientError` with the reason."""
+def check_peer_target(target: str, resolve: Resolve | None = None) -> list[str]:
+    """A server of the cluster, ``host:port`` or ``host:port.grpcPort``. The addresses that may be connected to. Raises
+    `ClientError` with the reason."""
     if not target:
         raise FormatError("replica target is empty")
     bare = f"replica target {quote(target)} must be a bare host:port"
@@ -69,7 +70,7 @@ def check_peer_target(target: str, resolve: Resolve | None = None) -> None:
         raise FormatError(f"replica target {quote(target)} has no host")
     if _is_metadata_name(host):
         raise ClientError(f"replica target {quote(target)} targets instance metadata service")
-    _check_addresses(target, _addresses("replica target", host, resolve), for_peer=True)
+    return _checked(target, _addresses("replica target", host, resolve), for_peer=True)
 
 
 def check_remote_endpoint(endpoint: str, resolve: Resolve | None = None) -> list[str]:
@@ -87,9 +88,7 @@ def check_remote_endpoint(endpoint: str, resolve: Resolve | None = None) -> list
         raise FormatError(f"{named} has no host")
     if _is_metadata_name(host):
         raise ClientError(f"{named} targets instance metadata service")
-    addresses = _addresses("remote endpoint", host, resolve)
-    _check_addresses(endpoint, addresses, for_peer=False)
-    return [str(address) for address in addresses]
+    return _checked(endpoint, _addresses("remote endpoint", host, resolve), for_peer=False)
 
 
 def resolve_host(host: str) -> Sequence[str]:
@@ -134,11 +133,12 @@ def _addresses(kind: str, host: str, resolve: Resolve | None) -> list[IPv4Addres
         raise ClientError(f"resolve {kind} host {quote(host)}: {error.strerror or error}") from None
 
 
-def _check_addresses(named: str, addresses: Sequence[IPv4Address | IPv6Address], *, for_peer: bool) -> None:
+def _checked(named: str, addresses: Sequence[IPv4Address | IPv6Address], *, for_peer: bool) -> list[str]:
     for address in addresses:
         problem = _problem(address, for_peer=for_peer)
         if problem:
             raise ClientError(f"remote endpoint {quote(named)} {problem}")
+    return [str(address) for address in addresses]
 
 
 def _problem(address: IPv4Address | IPv6Address, *, for_peer: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from volumed.bus import calls
 from volumed.bus.copy_calls import CopyMounted
@@ -41,9 +41,10 @@ class CopyServicer:
         """Pull a volume; one that is here already is replaced once the source has answered."""
         node, volume_id, source = self._node, request.volume_id, request.source_data_node
         node.refuse_in_maintenance()
+        addresses: Sequence[str] = ()
         if self._profile.checks_sources and not node.config.allow_untrusted_endpoints:
-            check_source(source)
-        with Peer(node.channels.open(source), call) as peer:
+            addresses = check_source(source)
+        with Peer(node.channels.open(source, addresses), call) as peer:
             before = _counts(peer, volume_id)
             status = _file_status(peer, volume_id)
             check_collection(status.collection)

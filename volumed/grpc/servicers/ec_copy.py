@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from volumed.erasure.errors import NoRoomForShards
@@ -32,15 +33,16 @@ class EcCopyServicer:
         """All files go to one disk, one after the other; the first that fails ends it."""
         node, volume_id = self._node, request.volume_id
         node.refuse_in_maintenance()
+        addresses: Sequence[str] = ()
         if self._profile.checks_sources and not node.config.allow_untrusted_endpoints and not self._is_local():
-            check_source(request.source_data_node)
+            addresses = check_source(request.source_data_node)
         with self._ec.alone(volume_id, call):
             disk_id = EcTargets.look(node, volume_id).choose(request.collection, request.disk_id)
             if disk_id is None:
                 raise NoRoomForShards.for_shards()
             try:
                 check_collection(request.collection)
-                with Peer(node.channels.open(request.source_data_node), call) as peer:
+                with Peer(node.channels.open(request.source_data_node, addresses), call) as peer:
                     throttle = self._throttle(request, call)
                     _pull(EcPull(node, peer, throttle, volume_id, request.collection, disk_id), request)
             except VolumedError as error:

@@ -13,11 +13,13 @@ from volumed.formats.ttl import Ttl
 from volumed.formats.volumename import check_collection
 from volumed.grpc import texts
 from volumed.grpc.ec_source import EcSourceFile
+from volumed.grpc.local_volumes import LocalVolumes
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
 from volumed.grpc.volume_files import VolumeFiles, blocks
 from volumed.grpc.volume_info import volume_info_message
 from volumed.storage.fileio import File, error_text
+from volumed.storage.mounted import MountedVolume
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["FilesServicer", "check_extension"]
@@ -39,6 +41,7 @@ class FilesServicer:
 
     def __init__(self, node: GrpcNode) -> None:
         self._node = node
+        self._volumes = LocalVolumes(node)
 
     def volume_sync_status(self, request: pb.VolumeSyncStatusRequest) -> pb.VolumeSyncStatusResponse:
         """What a follower of the volume compares."""
@@ -99,15 +102,10 @@ class FilesServicer:
         call: Call,  # noqa: ARG002
     ) -> Iterator[pb.VolumeIncrementalCopyResponse]:
         """`.dat` from the first record that is newer to the end of this moment."""
-        files = VolumeFiles.describe(self._node, request.volume_id)
-        try:
-            dat = files.open(".dat")
-            start = files.append_times(dat).first_newer(request.since_ns)
-        except (OSError, VolumedError) as error:
-            reason = error_text(error) if isinstance(error, OSError) else error.text
-            raise VolumedError(texts.not_located(request.since_ns, reason)) from None
+        since_ns, missing = request.since_ns, texts.no_such_volume_id(request.volume_id)
+        volume, start = self._volumes.use(request.volume_id, missing, lambda _, volume: _first_newer(volume, since_ns))
         if start is not None:
-            for block in blocks(files.io, dat, start, files.length(".dat", dat)):
+            for block in blocks(volume.files, volume.dat, start, volume.state.end):
                 yield pb.VolumeIncrementalCopyResponse(file_content=block)
 
     def _ec_messages(self, request: pb.CopyFileRequest, stop: int) -> Iterator[pb.CopyFileResponse]:
@@ -134,6 +132,16 @@ class FilesServicer:
             except OSError as error:
                 raise VolumedError(f"open {files.path(request.ext)}: {error_text(error)}") from None
         raise VolumedError(texts.was_compacted(request.volume_id))
+
+
+def _first_newer(volume: MountedVolume, since_ns: int) -> tuple[MountedVolume, int | None]:
+    """The volume, and where in it the first record begins that is newer."""
+    try:
+        return volume, volume.first_newer(since_ns)
+    except StaleGeneration:
+        raise
+    except VolumedError as error:
+        raise VolumedError(texts.not_located(since_ns, error.text)) from None
 
 
 def _check_revision(request: pb.CopyFileRequest, view: VolumeFilesView) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from volumed.bus.calls import Request
@@ -30,9 +31,10 @@ class TailReceiverServicer:
     def volume_tail_receiver(self, request: pb.VolumeTailReceiverRequest, call: Call) -> pb.VolumeTailReceiverResponse:
         """Follow the source until it ends the stream."""
         source, volume_id = request.source_volume_server, request.volume_id
+        addresses: Sequence[str] = ()
         if self._profile.checks_sources and not self._node.config.allow_untrusted_endpoints:
             try:
-                check_peer_target(source)
+                addresses = check_peer_target(source)
             except VolumedError as error:
                 raise VolumedError(texts.invalid_source_server(source, error.text)) from None
         handle = self._node.locate(volume_id)
@@ -46,7 +48,7 @@ class TailReceiverServicer:
             idle_timeout_seconds=request.idle_timeout_seconds,
         )
         try:
-            with Peer(self._node.channels.open(source), call) as peer:
+            with Peer(self._node.channels.open(source, addresses), call) as peer:
                 for message in peer.stream("VolumeTailSender", wanted):
                     records.take(message)
             records.store()
