@@ -11,6 +11,7 @@ from volumed.bus.ec_calls import (
     DeleteEcIndex,
     DeleteShards,
     FollowEcJob,
+    StartDecode,
     StartEncode,
     StartRebuild,
     StopEcJob,
@@ -18,6 +19,7 @@ from volumed.bus.ec_calls import (
 )
 from volumed.bus.router import Reply
 from volumed.storage.disk import Disk
+from workers.compactions import Compactions
 from workers.host import Shell
 
 if TYPE_CHECKING:
@@ -32,10 +34,11 @@ Handler = Callable[[Any, Reply], None]
 class EcOperations:
     """Used on the loop thread."""
 
-    def __init__(self, disk: Disk, shell: Shell, volumes: EcVolumes) -> None:
+    def __init__(self, disk: Disk, shell: Shell, volumes: EcVolumes, compactions: Compactions) -> None:
         self._disk = disk
         self._shell = shell
         self._volumes = volumes
+        self._compactions = compactions
         self._jobs: EcJobs | None = None
         self._real: dict[type[Any], Handler] = {}
         self.handlers: dict[type[Any], Handler] = dict.fromkeys(
@@ -44,6 +47,7 @@ class EcOperations:
                 DeleteShards,
                 DeleteEcIndex,
                 DeleteEcGenerations,
+                StartDecode,
                 StartEncode,
                 StartRebuild,
                 FollowEcJob,
@@ -68,6 +72,7 @@ class EcOperations:
         self._real[type(request)](request, reply)
 
     def _load(self) -> EcJobs:
+        from workers.ec_decoding import EcDecoding
         from workers.ec_encoding import EcEncoding
         from workers.ec_jobs import EcJobs
         from workers.ec_rebuilding import EcRebuilding
@@ -78,5 +83,7 @@ class EcOperations:
         removal = EcRemoval(self._disk, self._volumes, working)
         encoding = EcEncoding(self._disk, self._shell, jobs)
         rebuilding = EcRebuilding(self._disk, self._volumes, jobs)
-        self._real = jobs.handlers | removal.handlers | encoding.handlers | rebuilding.handlers
+        decoding = EcDecoding(self._disk, self._shell, self._compactions, jobs)
+        for part in (jobs, removal, encoding, rebuilding, decoding):
+            self._real |= part.handlers
         return jobs

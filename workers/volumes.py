@@ -43,7 +43,6 @@ from workers.batch_delete import delete_needles
 from workers.compactions import Compactions
 from workers.copies import Copies
 from workers.ec_journals import EcJournals
-from workers.ec_journals import EcJournals
 from workers.ec_listing import EcListings
 from workers.ec_operations import EcOperations
 from workers.ec_volumes import EcVolumes
@@ -56,6 +55,7 @@ from workers.received_files import ReceivedFiles
 from workers.reconfigure import Reconfiguration
 from workers.records import store_records
 from workers.spools import Spools
+from workers.staged_volumes import StagedVolumes
 from workers.tiering import Tiering
 
 __all__ = ["VolumeHost"]
@@ -112,8 +112,8 @@ class VolumeHost:
         self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._tiering.mount)
         self._ec = EcVolumes(disk, shell, epoch)
         self._received = ReceivedFiles(disk, shell, self._ec)
-        self._ec_operations = EcOperations(disk, shell, self._ec)
         self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
+        self._ec_operations = EcOperations(disk, shell, self._ec, self._compactions)
         self._lasting: dict[type[Any], Callable[[Any, Reply], None]] = {
             **self._spools.handlers,
             **self._compactions.handlers,
@@ -124,7 +124,7 @@ class VolumeHost:
             **self._ec.handlers,
             **EcListings(disk, shell, self._ec).handlers,
             **EcJournals(disk, shell, self._ec).handlers,
-            **EcJournals(disk, shell, self._ec).handlers,
+            **StagedVolumes(disk, shell, self._mount).handlers,
             **Reconfiguration(disk, shell, self.call).handlers,
             StoreRecords: partial(store_records, shell),
             calls.MountVolume: self._mount,

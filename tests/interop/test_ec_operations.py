@@ -57,13 +57,15 @@ def volume(volume_id: int, needles: int = 3, deleted: Sequence[int] = (), **fiel
 
 
 def files(node: Node, volume_id: int, collection: str = "") -> dict[str, int]:
-    """Names and lengths of a volume's files, wherever they are. A `.vif` has any length."""
+    """Names and lengths of a volume's files, wherever they are. A `.vif` has any length.
+
+    Empty files say nothing: ours keeps an empty journal (R2), the reference an empty shard that it could not rebuild."""
     base = f"{collection}_{volume_id}." if collection else f"{volume_id}."
     found = {}
     for directory in node.server.dirs:
         for path in directory.iterdir():
-            if path.name.startswith(base):
-                found[path.name] = -1 if path.suffix == ".vif" else path.stat().st_size
+            if path.name.startswith(base) and (size := path.stat().st_size):
+                found[path.name] = -1 if path.suffix == ".vif" else size
     return found
 
 
@@ -144,3 +146,96 @@ def test_fenced_teardown(nodes: list[Node]) -> None:
 
     same(nodes, [*volume(7), generate(7), fence(1), fence(2**62)], 7)
     same(nodes, [generate(7), remove("7.vif"), fence(2**62), delete(7, full_teardown=True)], 7)
+
+
+def mount(volume_id: int, *shard_ids: int, **fields: Any) -> Call:
+    return rpc("VolumeEcShardsMount", volume_id, shard_ids=shard_ids, **fields)
+
+
+def unmount(volume_id: int) -> Call:
+    return rpc("VolumeEcShardsUnmount", volume_id, shard_ids=ALL)
+
+
+def rebuild(volume_id: int, **fields: Any) -> Call:
+    return rpc("VolumeEcShardsRebuild", volume_id, **fields)
+
+
+def decode(volume_id: int, **fields: Any) -> Call:
+    return rpc("VolumeEcShardsToVolume", volume_id, **fields)
+
+
+def encoded(volume_id: int, needles: int = 3, deleted: Sequence[int] = (), **fields: Any) -> list[Any]:
+    """Shards of a volume that is gone itself."""
+    return [
+        *volume(volume_id, needles, deleted, **fields),
+        generate(volume_id, **fields),
+        rpc("VolumeUnmount", volume_id),
+        remove(*(f"{base(volume_id, **fields)}{extension}" for extension in (".dat", ".idx"))),
+    ]
+
+
+def base(volume_id: int, collection: str = "") -> str:
+    return f"{collection}_{volume_id}" if collection else str(volume_id)
+
+
+def change(name: str, content: bytes, offset: int = 0) -> Callable[[Node], None]:
+    def act(node: Node) -> None:
+        with open(path_of(node, name), "r+b") as file:
+            file.seek(offset)
+            file.write(content)
+
+    return act
+
+
+def cut(name: str, length: int) -> Callable[[Node], None]:
+    def act(node: Node) -> None:
+        with open(path_of(node, name), "r+b") as file:
+            file.truncate(length)
+
+    return act
+
+
+def move(*names: str) -> Callable[[Node], None]:
+    """To the other disk."""
+
+    def act(node: Node) -> None:
+        for name in names:
+            source = path_of(node, name)
+            (other,) = (directory for directory in node.server.dirs if directory != source.parent)
+            source.rename(other / name)
+
+    return act
+
+
+def test_rebuild(nodes: list[Node]) -> None:
+    same(nodes, [rebuild(99), rebuild(99, collection="c")], 99)
+    lost = remove("11.ec00", "11.ec05", "11.ec13")
+    same(nodes, [*encoded(11), rebuild(11), rebuild(11, collection="c"), lost, rebuild(11), rebuild(11)], 11)
+    same(nodes, [cut("11.ec03", 0), rebuild(11), change("11.ec04", b"wrong"), rebuild(11)], 11)
+    same(nodes, [remove("11.ecsum"), rebuild(11), remove("11.ecsum", "11.ec01"), rebuild(11)], 11)
+    same(nodes, [remove("11.ecx"), rebuild(11)], 11)
+
+
+def test_what_cannot_be_rebuilt(nodes: list[Node]) -> None:
+    same(nodes, [*encoded(12), remove(*(f"12.ec{shard:02}" for shard in range(5))), rebuild(12)], 12)
+    same(nodes, [*encoded(13), *(change(f"13.ec{shard:02}", b"wrong") for shard in range(5)), rebuild(13)], 13)
+    same(nodes, [remove("13.ec09"), rebuild(13), rebuild(13, unsafe_ignore_sidecar=True)], 13)
+    same(nodes, [*encoded(14), change("14.ecsum", b"XXXX"), rebuild(14)], 14)
+    same(nodes, [remove("14.ec00"), rebuild(14, unsafe_ignore_sidecar=True)], 14)
+    same(nodes, [*encoded(15), remove("15.ecsum", "15.ec02"), cut("15.ec01", 1000), rebuild(15)], 15)
+    same(nodes, [change("15.vif", b"}}}}"), rebuild(15)], 15)
+
+
+def test_rebuild_over_two_disks(nodes: list[Node]) -> None:
+    there = [f"16.ec{shard:02}" for shard in range(5)]
+    same(nodes, [*encoded(16), move(*there), remove("16.ec00", "16.ec13"), rebuild(16)], 16)
+    same(nodes, [cut("16.ec01", 0), change("16.ec02", b"wrong"), remove("16.ec12"), rebuild(16)], 16)
+
+
+def test_decode(nodes: list[Node]) -> None:
+    same(nodes, [decode(99), *encoded(21, deleted=[2]), decode(21)], 21)
+    steps = [mount(21, *range(9)), decode(21), mount(21, 9), decode(21, collection="c"), decode(21)]
+    same(nodes, [*steps, rpc("VolumeMount", 21), rpc("ReadVolumeFileStatus", 21)], 21)
+    same(nodes, [*encoded(22, 2, deleted=[1, 2]), mount(22, *range(14)), decode(22)], 22)
+    same(nodes, [*encoded(23, collection="pics"), mount(23, *range(14), collection="pics")], 23, "pics")
+    same(nodes, [decode(23, collection="pics"), unmount(23), decode(23, collection="pics")], 23, "pics")

@@ -36,6 +36,7 @@ __all__ = [
     "MergeJournal",
     "MirrorSidecars",
     "MountShards",
+    "MountStaged",
     "RemoveEcFiles",
     "ShardMount",
     "ShardsMounted",
@@ -288,6 +289,13 @@ class StartDecode(Request, frozen=True):
     Result: ClassVar[type[msgspec.Struct]] = EcJobStarted
 
 
+class MountStaged(Request, frozen=True):
+    """Give the files of a volume that were sent one by one (`OpenFile`) their names, and mount it (5.9, from_staged)."""
+
+    volume_id: int
+    collection: str
+
+
 class FollowEcJob(Request, frozen=True):
     """How far a job is. Fails, once, with the error that ended it."""
 
@@ -318,6 +326,7 @@ EcRequest = (
     | StartEncode
     | StartRebuild
     | StartDecode
+    | MountStaged
     | FollowEcJob
     | StopEcJob
 )

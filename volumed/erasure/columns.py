@@ -41,10 +41,23 @@ class Progress:
         self._report = report
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._actions: list[Callable[[], None]] = []
 
     def stop(self) -> None:
         """Let the operation end at the next column; it raises `EcInterrupted` then, and leaves nothing behind."""
-        self._stopped.set()
+        with self._lock:
+            self._stopped.set()
+            actions, self._actions = self._actions, []
+        for action in actions:
+            action()
+
+    def when_stopped(self, action: Callable[[], None]) -> None:
+        """Call ``action``, which must not block, with `stop`; at once if that was before."""
+        with self._lock:
+            if not self._stopped.is_set():
+                self._actions.append(action)
+                return
+        action()
 
     @property
     def stopped(self) -> bool:

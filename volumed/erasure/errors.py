@@ -28,6 +28,7 @@ __all__ = [
     "EcShardNotFound",
     "EcVolumeMounted",
     "EcVolumeNotFound",
+    "EcVolumeUnusable",
     "MountFailed",
     "NoRoomForShards",
     "NoShardLocation",
@@ -37,6 +38,7 @@ __all__ = [
     "OtherEncodeRun",
     "RebuildFailed",
     "RebuildRefused",
+    "StagedVolumeError",
     "TooFewShards",
     "UnclearLayout",
     "numbers",
@@ -130,6 +132,7 @@ class EcCookieMismatch(CookieMismatch):
 
     @classmethod
     def of(cls, cookie: int) -> EcCookieMismatch:
+        """``cookie`` is that of the request."""
         return cls(f"unexpected cookie {cookie:x}")
 
 
@@ -253,6 +256,42 @@ class RebuildFailed(DiskError):
     @classmethod
     def index(cls, base: str, cause: VolumedError) -> RebuildFailed:
         return cls(f"RebuildEcxFile {base}: {cause.text}", cause.code)
+
+
+class EcVolumeUnusable(DiskError):
+    """Why shards cannot become a volume (5.9)."""
+
+    @classmethod
+    def missing(cls, volume_id: int) -> EcVolumeUnusable:
+        return cls(f"ec volume {volume_id} not found")
+
+    @classmethod
+    def lacks(cls, volume_id: int, shard_id: int) -> EcVolumeUnusable:
+        return cls(f"ec volume {volume_id} missing shard {shard_id}")
+
+    @classmethod
+    def empty(cls, volume_id: int) -> EcVolumeUnusable:
+        return cls(f"ec volume {volume_id} has no live entries", Code.FAILED_PRECONDITION)
+
+    @classmethod
+    def damaged(cls, volume_id: int, needles: int) -> EcVolumeUnusable:
+        return cls(f"{needles} needles of volume {volume_id} cannot be read")
+
+
+class StagedVolumeError(DiskError):
+    """Why files that were sent one by one cannot become a volume (5.9, from_staged)."""
+
+    @classmethod
+    def exists(cls, volume_id: int) -> StagedVolumeError:
+        return cls(f"staged volume {volume_id} already exists on this server")
+
+    @classmethod
+    def nowhere(cls, volume_id: int, disk_type: str) -> StagedVolumeError:
+        return cls(f"staged volume {volume_id}: no .dat.copying found on a {disk_type} disk")
+
+    @classmethod
+    def lacks(cls, volume_id: int, extension: str) -> StagedVolumeError:
+        return cls(f"staged volume {volume_id} missing {extension}.copying")
 
 
 class NoSpaceForShards(NoFreeSpace):

@@ -7,21 +7,38 @@ the only one that does, it keeps operations on one volume apart with locks of it
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from volumed.bus.calls import Request
-from volumed.bus.ec_calls import EcJobProgress, FollowEcJob, StopEcJob
+from volumed.bus.ec_calls import (
+    EcDirectories,
+    EcFilesView,
+    EcJobProgress,
+    FoldJournal,
+    FollowEcJob,
+    ListEcFiles,
+    MergeJournal,
+    StopEcJob,
+)
+from volumed.erasure.journal import decode_journal
+from volumed.erasure.names import INDEX, JOURNAL
 from volumed.errors import Code, DiskUnavailable, VolumedError
+from volumed.formats.volumename import format_base_name
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
 from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskState
+from volumed.storage.fileio import FileIO
 
-__all__ = ["EcNode"]
+__all__ = ["EcHolder", "EcNode"]
 
 _POLL_MIN_S = 0.005
 _POLL_MAX_S = 0.25
 _LOCK_POLL_S = 0.2
+_LIST_TIMEOUT_S = 120.0
+_FOLD_TIMEOUT_S = 600.0
+_FILES = FileIO()
 
 
 class _VolumeLock:
@@ -30,6 +47,30 @@ class _VolumeLock:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
+
+
+class EcHolder(NamedTuple):
+    """A disk, and what it has of a volume."""
+
+    disk_id: int
+    directories: EcDirectories
+    files: EcFilesView
+
+    @property
+    def has_index(self) -> bool:
+        """Whether it has any, empty or not."""
+        return INDEX in self.files.data or INDEX in self.files.index
+
+    @property
+    def shard_count(self) -> int:
+        """Files of shards, empty or not."""
+        return len(self.files.shards) + len(self.files.empty_shards)
+
+    def journal(self) -> frozenset[int]:
+        """The deletions in its journal, read from the file. Raises `OSError`."""
+        base_name = format_base_name(self.files.collection, self.files.volume_id)
+        paths = {f"{directory}/{base_name}{JOURNAL}" for directory in (self.directories.data, self.directories.index)}
+        return frozenset(key for path in paths for key in decode_journal(_FILES.read_file(path) or b""))
 
 
 class EcNode:
@@ -73,6 +114,35 @@ class EcNode:
     def is_complete(self) -> bool:
         """Whether all disks serve: nothing of a volume can be out of sight."""
         return all(state in DISK_STATES_THAT_SERVE for state in self.node.disk_states())
+
+    def holders(self, volume_id: int) -> list[EcHolder]:
+        """What the disks have of volumes with the id, in their order. Raises `VolumedError`."""
+        found = []
+        for disk_id in self.disks():
+            listing = self.node.worker(disk_id, ListEcFiles(volume_id), _LIST_TIMEOUT_S)
+            found += [EcHolder(disk_id, listing.directories, files) for files in listing.volumes]
+        return found
+
+    def fold_journals(self, holders: Sequence[EcHolder], volume_id: int, collection: str) -> None:
+        """Write what the journals of all disks delete into the index of each, and empty them (3.3). Raises
+        `VolumedError`, `OSError`."""
+        if not self.is_complete:
+            # A disk that has failed may come back with an index that does not know it: so the journals must go on.
+            return
+        journals = {holder.disk_id: holder.journal() for holder in holders}
+        deleted: frozenset[int] = frozenset().union(*journals.values())
+        if not deleted:
+            return
+        disks = [holder.disk_id for holder in holders if holder.has_index]
+        # Every journal is complete before the first is folded: whatever comes between, no deletion is lost from view.
+        for disk_id in disks:
+            self._merge(disk_id, volume_id, collection, deleted - journals[disk_id])
+        for disk_id in disks:
+            self.node.worker(disk_id, FoldJournal(volume_id, collection), _FOLD_TIMEOUT_S)
+
+    def _merge(self, disk_id: int, volume_id: int, collection: str, keys: Collection[int]) -> None:
+        if keys:
+            self.node.worker(disk_id, MergeJournal(volume_id, collection, sorted(keys)), _FOLD_TIMEOUT_S)
 
     def run_job(self, disk_id: int, start: Request, call: Call) -> EcJobProgress:
         """Have a worker do a job, to its end. Raises `VolumedError`; when nobody waits any more it is stopped."""

@@ -18,6 +18,7 @@ from volumed.grpc.servicers.configure import ConfigureServicer
 from volumed.grpc.servicers.copy import CopyServicer
 from volumed.grpc.servicers.deletes import DeletesServicer
 from volumed.grpc.servicers.ec_copy import EcCopyServicer
+from volumed.grpc.servicers.ec_decode import EcDecodeServicer
 from volumed.grpc.servicers.ec_delete import EcDeleteServicer
 from volumed.grpc.servicers.ec_mount import EcMountServicer
 from volumed.grpc.servicers.ec_needles import EcNeedlesServicer
@@ -104,6 +105,8 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
         "VolumeEcShardsCopy": EcCopyServicer(ec, profile).volume_ec_shards_copy,
         "VolumeEcShardsDelete": EcDeleteServicer(ec).volume_ec_shards_delete,
         "VolumeEcShardsGenerate": ec_operations.volume_ec_shards_generate,
+        "VolumeEcShardsRebuild": ec_operations.volume_ec_shards_rebuild,
+        "VolumeEcShardsToVolume": EcDecodeServicer(ec).volume_ec_shards_to_volume,
         "VolumeEcShardsInfo": ec_mount.info,
         "VolumeEcShardsMount": ec_mount.mount,
         "VolumeEcShardsUnmount": ec_mount.unmount,

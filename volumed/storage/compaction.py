@@ -112,6 +112,11 @@ class Compaction:
         """Nobody wants the result."""
         return self._stopped.is_set()
 
+    @property
+    def drops(self) -> int:
+        """Live needles that are left out because they cannot be read."""
+        return self._drops
+
     def require_running(self) -> None:
         """Raises `CompactionError` after `stop`."""
         if self.stopped:

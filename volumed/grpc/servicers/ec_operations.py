@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from volumed.bus.ec_calls import StartEncode
+from collections.abc import Sequence
+
+from volumed.bus.ec_calls import EcJobProgress, StartEncode, StartRebuild
+from volumed.erasure.errors import RebuildFailed
+from volumed.erasure.names import SIDECAR
 from volumed.errors import ClientError, VolumedError
-from volumed.grpc.ec_node import EcNode
+from volumed.formats.volumename import format_base_name
+from volumed.grpc.ec_node import EcHolder, EcNode
 from volumed.grpc.servicers.ec_delete import wipe_on_all
 from volumed.grpc.streams import Call
+from volumed.storage.fileio import disk_error
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["EcOperationsServicer"]
@@ -34,3 +40,54 @@ class EcOperationsServicer:
             wipe_on_all(self._ec, f"wipe stale EC artifacts for volume {volume_id}", volume_id, collection)
             self._ec.run_job(handle.disk_id, StartEncode(volume_id, collection), call)
         return pb.VolumeEcShardsGenerateResponse()
+
+    def volume_ec_shards_rebuild(
+        self, request: pb.VolumeEcShardsRebuildRequest, call: Call
+    ) -> pb.VolumeEcShardsRebuildResponse:
+        """Make lost and damaged shards anew: lost ones on the disk that has most, damaged ones where they are."""
+        self._node.refuse_in_maintenance()
+        with self._ec.alone(request.volume_id, call):
+            holders = [
+                holder
+                for holder in self._ec.holders(request.volume_id)
+                if holder.files.collection == request.collection and (holder.shard_count or holder.has_index)
+            ]
+            chosen = max((item for item in holders if item.has_index), key=lambda item: item.shard_count, default=None)
+            if chosen is None:
+                return pb.VolumeEcShardsRebuildResponse()
+            made = self._rebuild(request, holders, chosen, call)
+            self._fold(request, holders, chosen)
+        return pb.VolumeEcShardsRebuildResponse(rebuilt_shard_ids=made)
+
+    def _rebuild(
+        self, request: pb.VolumeEcShardsRebuildRequest, holders: Sequence[EcHolder], chosen: EcHolder, call: Call
+    ) -> list[int]:
+        """The ids of what is new, those of damaged shards at the end."""
+
+        def run(holder: EcHolder, *, absent: bool) -> EcJobProgress:
+            others = [other.directories for other in holders if other is not holder]
+            ignore = request.unsafe_ignore_sidecar
+            start = StartRebuild(request.volume_id, request.collection, others, absent, ignore)
+            return self._ec.run_job(holder.disk_id, start, call)
+
+        first = run(chosen, absent=True)
+        made, left = set(first.shard_ids), set(first.damaged_elsewhere)
+        for holder in holders:
+            here = {*holder.files.shards, *holder.files.empty_shards}
+            if holder is not chosen and here & left:
+                made.update(run(holder, absent=False).shard_ids)
+        if left and not any(SIDECAR in holder.files.data or SIDECAR in holder.files.index for holder in holders):
+            # Only now are all shards there to be vouched for.
+            run(chosen, absent=True)
+        damaged = {shard_id for holder in holders for shard_id in holder.files.shards}
+        return sorted(made, key=lambda shard_id: (shard_id in damaged, shard_id))
+
+    def _fold(
+        self, request: pb.VolumeEcShardsRebuildRequest, holders: Sequence[EcHolder], chosen: EcHolder
+    ) -> None:
+        try:
+            self._ec.fold_journals(holders, request.volume_id, request.collection)
+        except (VolumedError, OSError) as error:
+            base_name = format_base_name(request.collection, request.volume_id)
+            cause = error if isinstance(error, VolumedError) else disk_error("read ecj", error)
+            raise RebuildFailed.index(f"{chosen.directories.data}/{base_name}", cause) from None
