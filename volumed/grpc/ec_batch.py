@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from volumed.bus.calls import NeedleDeletion
-from volumed.errors import CookieMismatch, VolumedError
+from volumed.errors import CookieMismatch, NeedleDeleted, VolumedError
 from volumed.shards.node import NodeShards
 from volumed.shards.view import EcVolume
 
 __all__ = ["delete_in_shards"]
 
-_DELETED, _BAD_REQUEST, _NOT_FOUND, _MANIFEST, _FAILED = 202, 400, 404, 406, 500
+_DELETED, _NOTHING_FREED, _BAD_REQUEST, _NOT_FOUND, _MANIFEST, _FAILED = 202, 304, 400, 404, 406, 500
 _MANIFEST_TEXT = "ChunkManifest: not allowed in batch delete mode."
 
 
@@ -17,6 +17,8 @@ def delete_in_shards(shards: NodeShards, volume: EcVolume, key: int, cookie: int
     """Delete one needle; without a cookie none is compared."""
     try:
         stored = shards.read(volume, key)
+    except NeedleDeleted as error:
+        return NeedleDeletion(_NOTHING_FREED) if cookie is None else NeedleDeletion(_NOT_FOUND, error.text)
     except VolumedError as error:
         return NeedleDeletion(_FAILED if cookie is None else _NOT_FOUND, error.text)
     if cookie is not None and stored.needle.cookie != cookie:

@@ -37,7 +37,7 @@ class EcDeletes:
         `EcCookieMismatch`, and what keeps it from being journalled."""
         stored = self._reader.read(volume, key)
         if stored.needle.cookie != cookie:
-            raise EcCookieMismatch.of(stored.needle.cookie)
+            raise EcCookieMismatch.of(cookie)
         return self.delete_found(stored)
 
     def delete_found(self, stored: StoredEcNeedle) -> int:

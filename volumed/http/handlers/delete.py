@@ -63,7 +63,7 @@ async def handle_delete(request: Request, node: Node) -> Response:
         return error_response(500, f"Deletion Failed: {error.text}", pretty=pretty)
     except VolumedError:
         return json_response(404, {"size": 0}, pretty=pretty)
-    if stored.needle.size and stored.needle.cookie != cookie:
+    if not stored.fits(cookie):
         return error_response(400, CookieMismatch.on_delete().text, pretty=pretty)
     stored.needle.cookie = cookie
     try:

@@ -87,8 +87,7 @@ async def handle_read(request: Request, node: Node) -> Response:
         if node.downloads is not None:
             _count(request, node, node.downloads, volume_id, key)
         stored = await find_needle(node, volume_id, key, read_deleted=query.get("readDeleted") == "true")
-        # COMPAT: of an empty needle the reference reads no record, so that any cookie fits.
-        if stored.needle.size and stored.needle.cookie != cookie:
+        if not stored.fits(cookie):
             return _missing(node)
         return await _answer(request, node, query, path, stored)
     except VolumeNotFound:

@@ -124,6 +124,4 @@ async def _delete_at(node: Node, location: Location, fids: Sequence[str]) -> _Er
 
 
 def _failed(fids: Sequence[str], results: Sequence[NeedleDeletion]) -> _Errors:
-    return {
-        fid: result.error for fid, result in zip(fids, results, strict=True) if result.status not in _GONE_STATUSES
-    }
+    return {fid: result.error for fid, result in zip(fids, results, strict=True) if result.status not in _GONE_STATUSES}

@@ -52,17 +52,30 @@ class DataPages(Protocol):
 class StoredNeedle:
     """A needle that was found. `needle.data` is complete unless `is_paged`."""
 
-    __slots__ = ("_node", "_pages", "data_size", "needle", "volume_id")
+    __slots__ = ("_in_shards", "_node", "_pages", "data_size", "needle", "volume_id")
 
     def __init__(
-        self, node: Node, volume_id: int, needle: Needle, pages: DataPages | None = None, data_size: int = 0
+        self,
+        node: Node,
+        volume_id: int,
+        needle: Needle,
+        pages: DataPages | None = None,
+        data_size: int = 0,
+        *,
+        in_shards: bool = False,
     ) -> None:
         """With ``pages`` the data, of ``data_size`` bytes, are still to be read."""
+        self._in_shards = in_shards
         self._node = node
         self._pages = pages
         self.volume_id = volume_id
         self.needle = needle
         self.data_size = len(needle.data) if pages is None else data_size
+
+    def fits(self, cookie: int) -> bool:
+        """Whether who names this cookie may have the needle."""
+        # COMPAT: of an empty needle of a normal volume the reference reads no record, so that any cookie fits.
+        return self.needle.cookie == cookie or not (self.needle.size or self._in_shards)
 
     @property
     def is_paged(self) -> bool:
@@ -180,7 +193,7 @@ async def find_needle(node: Node, volume_id: int, key: int, *, read_deleted: boo
         if found is None:
             raise
         # COMPAT: the TTL of a needle in shards is not looked at.
-        return StoredNeedle(node, volume_id, *found)
+        return StoredNeedle(node, volume_id, *found, in_shards=True)
     except CorruptNeedle as error:
         node.metrics.corrupt_needle(error.kind)
         raise

@@ -177,9 +177,7 @@ def _multipart(upload: ParsedUpload, needle: Needle, url: str, data: Buffer | Si
         lines.append(b"Content-Type: " + mime.replace(b"\r", b"").replace(b"\n", b""))
     lines.append(b"Idempotency-Key: " + go_bytes(url))
     head = b"--%b\r\n%b\r\n\r\n" % (boundary, b"\r\n".join(lines))
-    return _Form(
-        b"multipart/form-data; boundary=" + boundary, (head, data, b"\r\n--%b--\r\n" % boundary)
-    )
+    return _Form(b"multipart/form-data; boundary=" + boundary, (head, data, b"\r\n--%b--\r\n" % boundary))
 
 
 async def _delete_one(node: Node, address: str, path: bytes, token: Headers) -> None:
