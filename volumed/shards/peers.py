@@ -9,7 +9,6 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from volumed.config.address import grpc_address
 from volumed.erasure.geometry import accepts
 from volumed.erasure.layout import Interval
 from volumed.errors import Code, NeedleDeleted, RetryError, VolumedError
@@ -43,10 +42,8 @@ class PeerError(VolumedError):
 
 
 def peer_address(location: Location) -> str:
-    """``host:port`` where the server of a location answers gRPC."""
-    if not location.grpc_port:
-        return grpc_address(location.url)
-    return grpc_address(f"{location.url}.{location.grpc_port}")
+    """The server of a location as `Channels.open` takes it, ``host:port`` or ``host:port.grpcPort``."""
+    return f"{location.url}.{location.grpc_port}" if location.grpc_port else location.url
 
 
 class ShardPeers:
