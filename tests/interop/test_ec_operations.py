@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -195,6 +196,18 @@ def cut(name: str, length: int) -> Callable[[Node], None]:
     return act
 
 
+def configure(name: str, **fields: Any) -> Callable[[Node], None]:
+    """Change the geometry in a `.vif`."""
+
+    def act(node: Node) -> None:
+        path = path_of(node, name)
+        info = json.loads(path.read_bytes())
+        info["ecShardConfig"] |= fields
+        path.write_text(json.dumps(info))
+
+    return act
+
+
 def move(*names: str) -> Callable[[Node], None]:
     """To the other disk."""
 
@@ -223,7 +236,7 @@ def test_what_cannot_be_rebuilt(nodes: list[Node]) -> None:
     same(nodes, [*encoded(14), change("14.ecsum", b"XXXX"), rebuild(14)], 14)
     same(nodes, [remove("14.ec00"), rebuild(14, unsafe_ignore_sidecar=True)], 14)
     same(nodes, [*encoded(15), remove("15.ecsum", "15.ec02"), cut("15.ec01", 1000), rebuild(15)], 15)
-    same(nodes, [change("15.vif", b"}}}}"), rebuild(15)], 15)
+    same(nodes, [configure("15.vif", blockSize="5"), rebuild(15), configure("15.vif", dataShards=0), rebuild(15)], 15)
 
 
 def test_rebuild_over_two_disks(nodes: list[Node]) -> None:

@@ -83,8 +83,8 @@ def recover_compactions(site: DiskSite, mounted: set[int]) -> None:
 def loadable_volumes(
     site: DiskSite, only: int | None = None, but_not: Collection[int] = ()
 ) -> Iterator[tuple[str, int]]:
-    """(collection, volume id) of every volume to load, or of those with the id ``only``; clears away what incomplete
-    copies and erasure coding left (docs/spec/storage.md 5.2 step 2). Volumes ``but_not`` are left alone, whatever
+    """(collection, volume id) of every volume to load, or of those with the id ``only``, shards or not (erasure-coding.md
+    4.2); clears away what incomplete copies and erasure coding left (docs/spec/storage.md 5.2 step 2). Volumes ``but_not`` are left alone, whatever
     state they are in. Raises `OSError`."""
     for base_name in _base_names(site, (".idx", ".vif", ".note"), index_too=False):
         parsed = parse_base_name(base_name)
@@ -94,7 +94,7 @@ def loadable_volumes(
         if only not in (None, parsed[1]) or parsed[1] in but_not:
             continue
         try:
-            if _is_loadable(site, site.paths(*parsed)):
+            if _is_loadable(site, site.paths(*parsed), despite_shards=only is not None):
                 yield parsed
         except OSError as error:
             _log.error("new volume %s error %s", base_name, error)
@@ -130,7 +130,7 @@ def remove_incomplete(files: FileIO, paths: VolumePaths) -> None:
     remove_volume_files(files, paths)
 
 
-def _is_loadable(site: DiskSite, paths: VolumePaths) -> bool:
+def _is_loadable(site: DiskSite, paths: VolumePaths, *, despite_shards: bool) -> bool:
     files, dat = site.files, paths.data(".dat")
     info = decode_vif(files.read_file(paths.data(".vif")) or b"")
     has_data = files.exists(dat)
@@ -139,7 +139,7 @@ def _is_loadable(site: DiskSite, paths: VolumePaths) -> bool:
         files.remove(dat)
         files.remove(paths.index(".idx"))
         return False
-    if _has_shards(files, paths):
+    if _has_shards(files, paths) and not despite_shards:
         return False
     note = files.read_file(paths.data(".note"))
     if note is not None:
