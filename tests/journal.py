@@ -22,6 +22,8 @@ ABSENT = "absent"
 TIMEOUT_S = 20.0
 SIZES = [0, 1, 100, 1000, 1000, 1000, 5000, 60_000, 200_000, 1_500_000]
 KEYS_MAX = 60
+PAUSE_MIN_S, PAUSE_MAX_S = 0.02, 0.5
+"""After a failure; the longer, the more there were in a row."""
 
 
 def fingerprint(status: int, body: bytes) -> str:
@@ -87,7 +89,7 @@ class Journal:
 
 
 class Unanswered(Exception):
-    """Neither done nor refused, as far as the client knows."""
+    """Neither done nor refused, as far as the client knows; or there was nothing to do."""
 
 
 class Client(threading.Thread):
@@ -108,22 +110,29 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         """Work; ``failure`` says what should not have happened."""
+        pause_s = PAUSE_MIN_S
         try:
             while not self._stop_event.is_set():
                 with contextlib.suppress(OSError, http.client.HTTPException, Unanswered):
                     self._step()
+                    pause_s = PAUSE_MIN_S
                     continue
                 self._connection.close()
-                self._stop_event.wait(0.02)
+                self._stop_event.wait(pause_s)
+                # Each failure may leave an object behind that cannot be used: a disk that is away for long must not
+                # use them up.
+                pause_s = min(2 * pause_s, PAUSE_MAX_S)
         except BaseException as error:
             self.failure = error
         finally:
             self._connection.close()
 
     def _step(self) -> None:
+        if self._connection.sock is None:
+            self._connection.connect()  # before an operation is intended: what was never sent has no outcome
         fid = self._choose()
         if fid is None:
-            return
+            raise Unanswered
         if self._random.random() < 0.2:
             with self._journal.operation(fid, ABSENT):
                 self._request("DELETE", f"/{fid}", None, {202, 404})

@@ -18,7 +18,7 @@ from tests.processes import wait_until
 from tests.web import assign, delete, get_json, upload
 from volumed.wire import volume_server_pb2 as pb
 
-pytestmark = [pytest.mark.probe, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.probe, pytest.mark.timeout(600)]
 
 LIMIT_S = 60.0
 FILE_STEPS = [
