@@ -80,6 +80,9 @@ def _volume_samples(node: Node) -> Iterator[Stated]:
             sizes[report.collection, "deleted_bytes"] += report.deleted_byte_count
             for reason, holds in _reasons(disk, read_only_now=report.read_only, can_delete=report.read_only_can_delete):
                 read_only[report.collection, reason] += holds
+        for encoded in disk.ec_volumes.values():
+            volumes[encoded.collection, "ec_shards"] += len(encoded.shards)
+            sizes[encoded.collection, "ec"] += sum(encoded.shards.values())
     for family, values in (
         (families.VOLUMES, volumes),
         (families.DISK_SIZE, sizes),
