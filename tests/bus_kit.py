@@ -17,7 +17,7 @@ from volumed.bus.link import DiskLink, LinkLimits
 from volumed.config.node import DiskConfig, NodeConfig
 from volumed.nodetable import DiskState, NodeTable, create_node_table
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 PAGE = 4096
 
 

@@ -19,7 +19,7 @@ __all__ = [
     "Authority", "HttpsFiler", "HttpsS3", "HttpsVolumed", "HttpsWeedVolume", "curl", "plain_bytes", "secure_request",
 ]  # fmt: skip
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 SILENCE_S = 30.0
 
 

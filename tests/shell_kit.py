@@ -16,7 +16,7 @@ __all__ = ["LIMIT_S", "OBJECTS", "TRUST", "Cluster", "Volume"]
 
 TRUST = ["-volume.allowUntrustedRemoteEndpoints"]
 OBJECTS = 12
-LIMIT_S = 60
+LIMIT_S = 120
 
 
 class Volume:

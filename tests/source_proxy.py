@@ -17,7 +17,7 @@ from volumed.wire import volume_server_pb2 as pb
 __all__ = ["SourceProxy"]
 
 THREADS = 16
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 SERVICE = pb.DESCRIPTOR.services_by_name["VolumeServer"]
 STREAM = "CopyFile"
 

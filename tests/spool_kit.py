@@ -85,7 +85,7 @@ class SpoolNode(FakeNode):
 
     async def settled(self) -> None:
         """All spools are closed and all slabs released."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.spools or self.pool.free_bytes != self.all_free:  # noqa: ASYNC110
                 await asyncio.sleep(0)
 

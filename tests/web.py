@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 __all__ = ["Assigned", "Response", "assign", "delete", "get", "get_json", "multipart", "request", "upload"]
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 BOUNDARY = "volumed-test-boundary"
 
 

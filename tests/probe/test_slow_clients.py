@@ -16,7 +16,7 @@ from tests.web import assign, get, upload
 
 pytestmark = pytest.mark.probe
 
-IDLE_S = 3
+IDLE_S = 5
 LIMIT_S = 60.0
 PAUSE_S = 0.2
 OF_EACH_KIND = 40
@@ -105,9 +105,9 @@ def test_slow_clients_are_a_burden_to_nobody(node: Volumed) -> None:
 
 
 def test_who_moves_bytes_is_not_idle(node: Volumed) -> None:
-    """However slowly: more than twice the time-out for a head, and for a body."""
+    """However slowly: longer than the time-out for a head, and for a body."""
     fid = assign(node.address).fid
-    steps = int(2.2 * IDLE_S / PAUSE_S)
+    steps = int(1.5 * IDLE_S / PAUSE_S)
     with connect(node.address, 2) as (head, body):
         head.send(f"PUT /{fid} HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\nX-Long: ".encode())
         body.ask("PUT", fid, length=1 + steps)

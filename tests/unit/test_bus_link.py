@@ -21,7 +21,7 @@ from volumed.nodetable import DiskState
 LONG_HOLD = LinkLimits(hold_s=0.9)
 """A hold that no test waits for: what leaves before it was not waiting for the timer."""
 
-IMPATIENT = LinkLimits(store_timeout_s=0.05, read_timeout_s=0.05, watch_s=0.01, reopening_s=0.05)
+IMPATIENT = LinkLimits(store_timeout_s=0.5, read_timeout_s=0.05, watch_s=0.01, reopening_s=0.05)
 WATCHFUL = LinkLimits(watch_s=0.005)
 
 
@@ -123,7 +123,7 @@ def test_an_unanswered_batch_fails_and_its_late_answer_is_dropped(tmp_path: Path
             b.store()
             await b.settled(2)
             assert errors(b) == [
-                "disk 0 did not answer within 0.05 s, outcome unknown",
+                "disk 0 did not answer within 0.5 s, outcome unknown",
                 "disk 0 does not answer",
             ]
             b.worker.answer(late, 1)

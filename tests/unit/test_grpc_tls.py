@@ -20,7 +20,7 @@ from volumed.security.grpc_tls import check_grpc_tls, grpc_client_secrets, grpc_
 from volumed.security.settings import GrpcIdentity, SecuritySettings
 
 HOST = "127.0.0.1"
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture(scope="module")

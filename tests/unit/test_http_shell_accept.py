@@ -47,7 +47,7 @@ async def connect(stack: contextlib.AsyncExitStack, address: tuple[str, int], co
 
 
 async def until_connections(table: NodeTable, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while table.fronts[0].connections != count:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 

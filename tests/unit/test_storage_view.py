@@ -87,7 +87,7 @@ class _Node:
 
     def read(self, volume_id: int, key: int, *, deleted: bool = False) -> ReadNow:
         """As `read_now`, once the file has been opened in the background."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             result = self.view.read_now(volume_id, key, deleted)
             if result.found is not Found.FORWARD or time.monotonic() > deadline:
