@@ -181,7 +181,7 @@ def test_the_compatibility_table_knows_every_grpc_method_and_which_are_served():
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", source("docs/compatibility.md"), re.MULTILINE)
     methods = volume_server_pb2.DESCRIPTOR.services_by_name["VolumeServer"].methods
     assert sorted(name for name, _ in rows) == sorted(method.name for method in methods)
-    node: Any = SimpleNamespace(config=NodeConfig(runtime_dir="", map_dir="", state_dir="", disks=()))
+    node: Any = SimpleNamespace(config=NodeConfig(runtime_dir="", map_dir="", state_dir="", disks=()), ec=None)
     assert {name for name, state in rows if state == "served"} == set(served_methods(node))
 
 

@@ -77,8 +77,9 @@ class EcPull:
                     length += len(message.file_content)
             if file is not None:
                 if length:
-                    complete, file = file, None
-                    self._merge(complete.complete().deletions)
+                    deletions = file.complete().deletions
+                    file = None
+                    self._merge(deletions)
                 elif not may_be_missing:
                     # DEVIATE: the reference puts an empty shard, too, in the place of one that may be the last copy.
                     raise DiskError(f"source {extension} is 0 bytes")
