@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -26,6 +27,7 @@ __all__ = [
     "allocate",
     "batch_delete",
     "mount",
+    "played_by_both",
     "readonly",
     "started_servers",
     "status",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 RPC_TIMEOUT_S = 60
+T = TypeVar("T")
 
 
 class Call(NamedTuple):
@@ -123,6 +126,23 @@ class Node:
             return value
         text = value.replace(self.server.address, "SELF").replace(str(self.server.home), "HOME")
         return re.sub(r"\b\d{19}\b", "TIME", text)
+
+
+def played_by_both(home: Path, play: Callable[[Node], T], **options: Any) -> tuple[T, T]:
+    """What the reference and what ours made of the same, at the same time, each with a master of its own.
+    ``options`` are those of both servers."""
+
+    def played(kind: type[VolumeServer]) -> T:
+        with (
+            Master(home / f"{kind.__name__}-master") as master,
+            kind(home / kind.__name__, master=master, **options) as server,
+            Node(server) as node,
+        ):
+            return play(node)
+
+    with ThreadPoolExecutor(2) as pool:
+        reference, ours = pool.map(played, (WeedVolume, Volumed))
+        return reference, ours
 
 
 class Servers(NamedTuple):

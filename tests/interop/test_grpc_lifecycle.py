@@ -5,15 +5,11 @@ The calls run in order on one node each, so that later ones meet the state that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import Master, Volumed, WeedVolume
-from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, mount, readonly, status, writable
+from tests.grpc_kit import Call, Put, allocate, batch_delete, mount, played_by_both, readonly, status, writable
 from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
@@ -76,16 +72,8 @@ STEPS = [
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Any], list[Any]]]:
-    home: Path = tmp_path_factory.mktemp("grpc")
-    with ExitStack() as stack:
-        both = []
-        for kind in (WeedVolume, Volumed):
-            master = stack.enter_context(Master(home / f"{kind.__name__}-master"))
-            server = stack.enter_context(kind(home / kind.__name__, master=master))
-            node = stack.enter_context(Node(server))
-            both.append([node.run(step) for step in STEPS])
-        yield both[0], both[1]
+def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], list[Any]]:
+    return played_by_both(tmp_path_factory.mktemp("grpc"), lambda node: [node.run(step) for step in STEPS])
 
 
 @pytest.mark.parametrize("index", range(len(STEPS)), ids=lambda i: f"{i:03}-{STEPS[i].rpc}")

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import gzip
 from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import Master, Volumed, WeedVolume
-from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, readonly, status, writable
+from tests.grpc_kit import Call, Put, allocate, batch_delete, played_by_both, readonly, status, writable
 from volumed.formats.checksum import crc32c
 from volumed.formats.needle import FLAG_NAME, Needle, append_time_offset, encode_record, padding_length, record_length
 from volumed.wire import volume_server_pb2 as pb
@@ -132,16 +128,10 @@ def comparable(step: Call | Put, answer: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Any], list[Any]]]:
-    home: Path = tmp_path_factory.mktemp("needles")
-    with ExitStack() as stack:
-        both = []
-        for kind in (WeedVolume, Volumed):
-            master = stack.enter_context(Master(home / f"{kind.__name__}-master"))
-            server = stack.enter_context(kind(home / kind.__name__, master=master))
-            node = stack.enter_context(Node(server))
-            both.append([comparable(step, node.run(step)) for step in STEPS])
-        yield both[0], both[1]
+def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], list[Any]]:
+    return played_by_both(
+        tmp_path_factory.mktemp("needles"), lambda node: [comparable(step, node.run(step)) for step in STEPS]
+    )
 
 
 @pytest.mark.parametrize("index", range(len(STEPS)), ids=lambda i: f"{i:03}-{STEPS[i].rpc}")

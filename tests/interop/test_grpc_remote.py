@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cluster import Volumed, WeedVolume
+from tests.cluster import Volumed, VolumeServer, WeedVolume
 from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, mount, readonly, status, writable
 from tests.processes import HOST, free_port
 from tests.tier_kit import BUCKET, ObjectStore, tiered_master
@@ -173,20 +172,23 @@ def _settled(answer: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[list[Any]]]:
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+    """Of both at the same time: each waits long for the store that is dead."""
     home: Path = tmp_path_factory.mktemp("remote")
-    with ExitStack() as stack:
-        store = stack.enter_context(ObjectStore(home))
+    with ObjectStore(home) as store, ThreadPoolExecutor(2) as pool:
         for name, body in (("obj.dat", b"0123456789"), ("a%20b/%C3%BC.txt", b"umlaut")):
             assert request("PUT", store.gateway.address, f"/{BUCKET}/{name}", body=body).status == 200
-        both = []
-        for kind in (WeedVolume, Volumed):
+
+        def played(kind: type[VolumeServer]) -> list[Any]:
             name = kind.__name__
-            master = stack.enter_context(tiered_master(home / f"{name}-master", store.endpoint, dead=DEAD))
-            server = stack.enter_context(kind(home / name, master=master, flags=TRUST))
-            with RemoteNode(server, store) as node:
-                both.append([node.run(step) for step in STEPS])
-        yield both
+            with (
+                tiered_master(home / f"{name}-master", store.endpoint, dead=DEAD) as master,
+                kind(home / name, master=master, flags=TRUST) as server,
+                RemoteNode(server, store) as node,
+            ):
+                return [node.run(step) for step in STEPS]
+
+        return list(pool.map(played, (WeedVolume, Volumed)))
 
 
 @pytest.mark.parametrize("index", range(len(STEPS)), ids=lambda i: f"{i:03}-{STEPS[i].rpc}")
