@@ -43,6 +43,7 @@ from workers.batch_delete import delete_needles
 from workers.compactions import Compactions
 from workers.copies import Copies
 from workers.ec_journals import EcJournals
+from workers.ec_life import EcLife
 from workers.ec_listing import EcListings
 from workers.ec_operations import EcOperations
 from workers.ec_volumes import EcVolumes
@@ -111,6 +112,9 @@ class VolumeHost:
         """The supervisor was told that the disk is ready."""
         self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._tiering.mount)
         self._ec = EcVolumes(disk, shell, epoch)
+        self._ec_life = EcLife(disk, shell, self._ec, alone=len(node.disks) == 1)
+        self._ec_settled = False
+        """The shards that the disk mounts by itself are mounted."""
         self._received = ReceivedFiles(disk, shell, self._ec)
         self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
         self._ec_operations = EcOperations(disk, shell, self._ec, self._compactions)
@@ -127,6 +131,7 @@ class VolumeHost:
             **StagedVolumes(disk, shell, self._mount).handlers,
             **Reconfiguration(disk, shell, self.call).handlers,
             StoreRecords: partial(store_records, shell),
+            calls.DeleteCollection: self._delete_collection,
             calls.MountVolume: self._mount,
             calls.RescanDisk: self._rescan,
         }
@@ -135,7 +140,6 @@ class VolumeHost:
             calls.AllocateVolume: self._allocate,
             calls.UnmountVolume: self._unmount,
             calls.DeleteVolume: self._delete,
-            calls.DeleteCollection: self._delete_collection,
             calls.MarkReadonly: self._mark_readonly,
             calls.MarkWritable: self._mark_writable,
             calls.VolumeStatus: lambda request: disk.status(request.volume_id),
@@ -169,8 +173,6 @@ class VolumeHost:
     def _closes_flushing(self, request: calls.Request) -> bool:
         if isinstance(request, calls.UnmountVolume | calls.DeleteVolume):
             return self._disk.is_flushing(request.volume_id)
-        if isinstance(request, calls.DeleteCollection):
-            return any(map(self._disk.is_flushing, self._disk.volumes))
         return False
 
     def _allocate(self, request: calls.AllocateVolume) -> None:
@@ -197,9 +199,13 @@ class VolumeHost:
         self._tiering.remove_orphans()
         self._compactions.forget_volume(request.volume_id)
 
-    def _delete_collection(self, request: calls.DeleteCollection) -> None:
+    def _delete_collection(self, request: calls.DeleteCollection, reply: Reply) -> None:
+        if any(map(self._disk.is_flushing, self._disk.volumes)):
+            self._shell.after_flush(partial(self.call, request, reply))
+            return
         self._tell_changes(gone=self._disk.delete_collection(request.collection))
         self._tiering.remove_orphans()
+        self._ec_life.delete_collection(request.collection, reply.result, reply.error)
 
     def _mark_readonly(self, request: calls.MarkReadonly) -> None:
         self._disk.mark_readonly(request)
@@ -215,7 +221,7 @@ class VolumeHost:
     def _rescan(self, _: calls.RescanDisk, reply: Reply) -> None:
         def done(mounted: list[VolumeStatistics]) -> None:
             self._tell_changes(mounted=mounted)
-            reply.result()
+            self._ec_life.mount_all(reply.result)
 
         self._mounting.rescan(done, reply.error)
 
@@ -260,12 +266,20 @@ class VolumeHost:
         """Everything first, so that a disk that is ready is also known."""
         self._report(self._disk.statistics(), [], full=True)
         self._ready = False
-        self._tell_ready()
         self._problem = ""
+        if self._ec_settled:
+            self._tell_ready()
+        else:
+            self._ec_life.mount_all(self._shards_mounted)
+
+    def _shards_mounted(self) -> None:
+        self._ec_settled = True
+        self._report_changes(always=bool(self._ec.volumes))
+        self._tell_ready()
 
     def _tell_ready(self) -> None:
         """Once all volumes are there, or will not come soon."""
-        if not self._ready and self._tiering.settled:
+        if not self._ready and self._ec_settled and self._tiering.settled:
             self._ready = True
             disk = self._disk
             self._shell.publish(DiskReady(disk.config.disk_id, self._epoch, disk.map_path, disk.uuid))
@@ -285,6 +299,7 @@ class VolumeHost:
             self._tell_changes(gone=destroyed)
         except DiskError as error:
             _log.error("removing expired volumes: %s", error.text)
+        self._ec_life.expire(int(time.time()))
         if self._quarantine is not None:
             self._quarantine.set(sum(volume.quarantined for volume in self._disk.volumes.values()))
         for remains in self._disk.take_remains():
@@ -296,7 +311,7 @@ class VolumeHost:
             self._shell.in_background(self._disk.probe_space, self._space_known, self._space_unknown)
         if self._ticks % _READER_CHECK_TICKS == 0:
             # A front that was killed leaves its reader slot behind, and the pages it saw cannot be used again.
-            self._disk.reader_check()
+            self._disk.site.map.reader_check()
         if self._health_probe is not None:
             self._tell_health(self._health_probe.problem(time.monotonic()))
 

@@ -9,6 +9,8 @@ import stat
 import uuid
 from collections.abc import Collection, Iterator
 
+from volumed.erasure.code import SHARDS_MAX
+from volumed.erasure.names import INDEX, shard_extension
 from volumed.errors import DiskError
 from volumed.formats.superblock import SUPERBLOCK_LENGTH
 from volumed.formats.vif import decode_vif
@@ -83,9 +85,10 @@ def recover_compactions(site: DiskSite, mounted: set[int]) -> None:
 def loadable_volumes(
     site: DiskSite, only: int | None = None, but_not: Collection[int] = ()
 ) -> Iterator[tuple[str, int]]:
-    """(collection, volume id) of every volume to load, or of those with the id ``only``, shards or not (erasure-coding.md
-    4.2); clears away what incomplete copies and erasure coding left (docs/spec/storage.md 5.2 step 2). Volumes ``but_not`` are left alone, whatever
-    state they are in. Raises `OSError`."""
+    """(collection, volume id) of every volume to load: not of those beside shards. Or of those with the id ``only``,
+    shards or not (erasure-coding.md 4.2). Clears away what incomplete copies and erasure coding left
+    (docs/spec/storage.md 5.2 step 2). Volumes ``but_not`` are left alone, whatever state they are in. Raises
+    `OSError`."""
     for base_name in _base_names(site, (".idx", ".vif", ".note"), index_too=False):
         parsed = parse_base_name(base_name)
         if parsed is None:
@@ -113,7 +116,7 @@ def remove_nameless(files: FileIO, directory: str) -> None:
 def remove_volume_files(files: FileIO, paths: VolumePaths) -> None:
     """Remove all files of a volume, `.dat` first: without it the rest is no volume any more. The `.vif` stays when
     erasure-coded data of the same id lives there. Raises `OSError`."""
-    keep_info = _has_shards(files, paths)
+    keep_info = _is_encoded(files, paths)
     for directory in paths.directories():
         for extension in DATA_EXTENSIONS + INDEX_EXTENSIONS:
             path = os.path.join(directory, paths.base_name + extension)
@@ -139,7 +142,8 @@ def _is_loadable(site: DiskSite, paths: VolumePaths, *, despite_shards: bool) ->
         files.remove(dat)
         files.remove(paths.index(".idx"))
         return False
-    if _has_shards(files, paths) and not despite_shards:
+    has_index = files.exists(paths.index(INDEX)) or files.exists(paths.data(INDEX))
+    if has_index and not (despite_shards and has_data):
         return False
     note = files.read_file(paths.data(".note"))
     if note is not None:
@@ -149,8 +153,10 @@ def _is_loadable(site: DiskSite, paths: VolumePaths, *, despite_shards: bool) ->
     return has_data or bool(info.files)
 
 
-def _has_shards(files: FileIO, paths: VolumePaths) -> bool:
-    return files.exists(paths.index(".ecx")) or files.exists(paths.data(".ecx"))
+def _is_encoded(files: FileIO, paths: VolumePaths) -> bool:
+    """Whether there are shards, or an index, which may be that of shards on another disk."""
+    coded = (INDEX, *map(shard_extension, range(SHARDS_MAX)))
+    return files.exists(paths.index(INDEX)) or any(files.exists(paths.data(extension)) for extension in coded)
 
 
 def _base_names(site: DiskSite, extensions: tuple[str, ...], *, index_too: bool) -> list[str]:

@@ -40,6 +40,7 @@ from volumed.storage.directory import (
     remove_volume_files,
 )
 from volumed.storage.distant import DistantVolumes
+from volumed.storage.ec_files import clear_at_start
 from volumed.storage.expiry import Expiry, decide_expiry
 from volumed.storage.fileio import DistantFile, File, FileIO, SpaceInfo, disk_error
 from volumed.storage.map_load import MapScan
@@ -111,8 +112,7 @@ class Disk:
             needle_map = NeedleMap(os.path.join(node.map_dir, uuid), files)
         except (OSError, MapError) as error:
             raise DiskError(f"cannot open the needle map of {config.directory}: {error}") from error
-        site = DiskSite(config, files, needle_map, node.offset_width, node.index_mates(config))
-        disk = cls(site, node, uuid, lock)
+        disk = cls(DiskSite.of(config, node, files, needle_map), node, uuid, lock)
         try:
             disk.set_space(disk.probe_space())
             disk._load_all()
@@ -324,10 +324,6 @@ class Disk:
 
     # Reports and periodic work
 
-    def reader_check(self) -> int:
-        """Free the map's reader slots of processes that died; how many there were. Raises `MapError`."""
-        return self.site.map.reader_check()
-
     def statistics(self) -> list[VolumeStatistics]:
         """All volumes, for a full report."""
         self._reported = {volume.volume_id: volume.statistics() for volume in self._volumes.values()}
@@ -406,6 +402,7 @@ class Disk:
     def _load_all(self) -> None:
         with self.site.map.begin() as txn:
             txn.remove_all_records()
+        clear_at_start(self.site)
         self._load_new(after_kill=self.site.map.after_kill)
         for volume_id in self.site.map.known_volumes():
             if volume_id not in self._volumes and volume_id not in self.distant:

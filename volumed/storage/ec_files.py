@@ -23,6 +23,7 @@ __all__ = [
     "index_path",
     "list_ec_files",
     "mirror_files",
+    "mountable_shards",
     "remove_ec_files",
     "remove_logged",
 ]
@@ -72,8 +73,20 @@ def clear_at_start(site: DiskSite) -> None:
             if shard.is_stale:
                 path = _in_directory(site, shard.name, in_index=shard.in_index_directory)
                 remove_logged(site.files, path, "an empty shard, older than an hour")
-        if judge(files, _ratio(site.files, paths)) is Verdict.RECLAIM:
+        has_any = files.shards or files.has_index
+        if has_any and judge(files, _ratio(site.files, paths)) is Verdict.RECLAIM:
             remove_ec_files(site, files, "left by an encode that was interrupted; the volume itself is complete")
+
+
+def mountable_shards(site: DiskSite, *, alone: bool) -> dict[VolumeKey, list[int]]:
+    """The shards that a disk mounts by itself when it starts (4.3). Unless the node has no other disk, those with an
+    empty index wait: another disk may have the real one (R5). Raises `OSError`."""
+    found: dict[VolumeKey, list[int]] = {}
+    for key, files in list_ec_files(site).items():
+        is_ready = files.has_filled_index or (files.has_index and alone)
+        if is_ready and judge(files, _ratio(site.files, site.paths(*key))) is Verdict.MOUNT:
+            found[key] = sorted(files.shards)
+    return found
 
 
 def _ratio(files: FileIO, paths: VolumePaths) -> Ratio:

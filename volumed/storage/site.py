@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from volumed.config.node import DiskConfig
+from volumed.config.node import DiskConfig, NodeConfig
 from volumed.formats.idx import ROW_LENGTH
 from volumed.formats.volumename import format_base_name
 from volumed.storage.fileio import FileIO
@@ -57,6 +57,11 @@ class DiskSite:
     offset_width: int
     index_mates: tuple[str, ...] = ()
     """Data directories of other disks with the same index directory."""
+
+    @classmethod
+    def of(cls, config: DiskConfig, node: NodeConfig, files: FileIO, needle_map: NeedleMap) -> DiskSite:
+        """Of a disk of a node."""
+        return cls(config, files, needle_map, node.offset_width, node.index_mates(config))
 
     @property
     def row_length(self) -> int:
