@@ -28,7 +28,7 @@ __all__ = ["ALL_SHARDS", "EcFiles", "known_shards", "mount", "unmount", "wait_fo
 ALL_SHARDS = tuple(range(14))
 LIMIT_S = 60.0
 _COOKIE = "637037d6"
-_SIZES = (0, 1, 100, 5_000, 70_000, 300_000, 1_200_000, 2_500_000)
+_SIZES = (0, 1, 100, 5_000, 70_000, 300_000, 1_200_000, 4_500_000)
 
 
 class EcFiles:

@@ -166,9 +166,13 @@ def test_a_damaged_shard_is_left_out_and_reported(tmp_path: Path, bad: int) -> N
 class TestLongNeedles:
     """They are checked as a whole before any of their bytes is used."""
 
+    @pytest.fixture(autouse=True)
+    def few_are_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reader, "_WHOLE_BYTES_MAX", MIB)
+
     @pytest.fixture
     def long(self, tmp_path: Path) -> tuple[SmallVolume, Encoded, int]:
-        volume = SmallVolume(tmp_path / "d", needles=4, needle_bytes=4 * MIB)
+        volume = SmallVolume(tmp_path / "d", needles=4, needle_bytes=2 * MIB)
         key = max(volume.contents, key=lambda key: len(volume.contents[key]))
         assert len(volume.contents[key]) > MIB
         return volume, volume.encode(), key
@@ -200,6 +204,19 @@ class TestLongNeedles:
                 pytest.fail(f"shard {bad}")
             assert found == volume.contents[key]
             volume.shard_path(bad).write_bytes(originals[bad])
+
+    def test_damage_after_a_check(self, long: tuple[SmallVolume, Encoded, int]) -> None:
+        """What is read as a whole is checked as often."""
+        volume, encoded, key = long
+        node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL))
+        assert node.reader.read(node.volume, key).is_fresh
+        assert not node.reader.read(node.volume, key).is_fresh
+        pieces = node.volume.source.layout.intervals(node.reader.read(node.volume, key).data_at, 1)
+        bad = next(pieces)
+        volume.damage(bad.shard, bad.offset + 10)
+        assert node.reader.read(node.volume, key).without == set()
+        assert node.reader.read(node.volume, key, afresh=True).without == {bad.shard}
+        assert self.pieces(node, key) == volume.contents[key]
 
     def test_two_damaged_shards(self, long: tuple[SmallVolume, Encoded, int]) -> None:
         volume, encoded, key = long

@@ -16,7 +16,7 @@ _MANIFEST_TEXT = "ChunkManifest: not allowed in batch delete mode."
 def delete_in_shards(shards: NodeShards, volume: EcVolume, key: int, cookie: int | None) -> NeedleDeletion:
     """Delete one needle; without a cookie none is compared."""
     try:
-        stored = shards.read(volume, key)
+        stored = shards.read(volume, key, cookie)
     except NeedleDeleted as error:
         return NeedleDeletion(_NOTHING_FREED) if cookie is None else NeedleDeletion(_NOT_FOUND, error.text)
     except VolumedError as error:

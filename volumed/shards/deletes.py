@@ -35,7 +35,7 @@ class EcDeletes:
     def delete(self, volume: EcVolume, key: int, cookie: int) -> int:
         """Delete a needle; returns what clients are told of its size. Raises what `EcReader.read` raises,
         `EcCookieMismatch`, and what keeps it from being journalled."""
-        stored = self._reader.read(volume, key)
+        stored = self._reader.read(volume, key, cookie)
         if stored.needle.cookie != cookie:
             raise EcCookieMismatch.of(cookie)
         return self.delete_found(stored)

@@ -1,9 +1,11 @@
 """Long needles: their data are read in pieces, and checked as a whole before the first piece is used, since what was
-sent cannot be taken back (rule R6)."""
+sent cannot be taken back (rule R6). A read of parts only, as of a film in which somebody jumps, does not check again
+what was checked lately."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +22,7 @@ __all__ = ["CheckedNeedles", "LongNeedle", "Without", "read_checked", "read_reco
 
 _PAGE_BYTES = 1 << 20
 _KNOWN_MAX = 4096
+_KNOWN_S = 60.0
 
 Without = frozenset[int]
 """Shards that must not take part, since their bytes are wrong: at most one."""
@@ -60,22 +63,23 @@ def read_record(volume: EcVolume, row: Row, read: Callable[[int, int], bytes]) -
 
 
 class CheckedNeedles:
-    """Remembers, of the needles that were checked, how they are to be read. Any thread."""
+    """Remembers for a minute, of the needles that were checked, how they are to be read. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[tuple[int, int, int], Without] = {}
+        self._known: dict[tuple[int, int, int], tuple[Without, float]] = {}
 
     def find(self, volume: EcVolume, key: int) -> Without | None:
         """None: the needle is to be checked."""
-        return self._known.get((volume.volume_id, volume.encode_ts_ns, key))
+        without, until_s = self._known.get((volume.volume_id, volume.encode_ts_ns, key), (None, 0.0))
+        return without if time.monotonic() < until_s else None
 
     def keep(self, volume: EcVolume, key: int, without: Without) -> None:
         """It was checked."""
         with self._lock:
             while len(self._known) >= _KNOWN_MAX:
                 del self._known[next(iter(self._known))]
-            self._known[volume.volume_id, volume.encode_ts_ns, key] = without
+            self._known[volume.volume_id, volume.encode_ts_ns, key] = without, time.monotonic() + _KNOWN_S
 
     def forget(self, volume: EcVolume, key: int) -> None:
         """The data were wrong after all."""

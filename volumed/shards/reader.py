@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -18,17 +18,20 @@ from volumed.erasure.layout import Interval
 from volumed.erasure.read import Answer, read_needle, read_span
 from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedError
 from volumed.formats.idx import Row
-from volumed.formats.needle import PAGED_SIZE_MIN, Needle, decode_record, record_length
+from volumed.formats.needle import HEADER_LENGTH, Needle, decode_header, decode_record, record_length
 from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, outcome
 from volumed.shards.long_data import CheckedNeedles, Without, read_checked, read_record
 from volumed.shards.view import EcView, EcVolume, MountedView
+from volumed.storage.long_record import LongRecord
 from volumed.storage.mounted_shards import MountedShards, NotCached
 
 __all__ = ["EcReader", "Repaired", "StoredEcNeedle"]
 
 _NOW_BYTES_MAX = 256 << 10
 """Longest record that is read on the spot."""
-_RECOVERIES_MAX = 8
+_WHOLE_BYTES_MAX = 4 << 20
+"""Needles of a larger S are long: their data are read in pieces."""
+_RECOVERIES_MAX = 4
 """At once; each holds the pieces of k shards."""
 _PATIENT_MAX = 8
 """Reads at once that wait for what is late."""
@@ -52,6 +55,8 @@ class StoredEcNeedle(NamedTuple):
     is_long: bool
     without: Without = Without()
     """Shards that must not take part in reading the data."""
+    is_fresh: bool = True
+    """Whether it was verified now."""
 
 
 class EcReader:
@@ -90,10 +95,16 @@ class EcReader:
         """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, `RetryError`."""
         return self._patiently(volume, key, self._find_row)
 
-    def read(self, volume: EcVolume, key: int) -> StoredEcNeedle:
-        """The needle, verified. Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server says so,
-        `CorruptNeedle`, `EcReadFailed`, `RetryError`."""
-        return self._patiently(volume, key, self._read)
+    def read(self, volume: EcVolume, key: int, cookie: int | None = None, *, afresh: bool = False) -> StoredEcNeedle:
+        """The needle, verified: a long one perhaps a moment ago, unless ``afresh``. Whether ``cookie`` is its own is for
+        the caller to see.
+
+        Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server says so, `CorruptNeedle`, `EcReadFailed`,
+        `RetryError`."""
+        stored = self._patiently(volume, key, partial(self._read, afresh=afresh))
+        if cookie is None or stored.needle.cookie == cookie:
+            return stored
+        return self._patiently(volume, key, lambda gathering: self._doubted(gathering, stored, cookie))
 
     def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes:
         """A part of the data of a long needle.
@@ -119,11 +130,12 @@ class EcReader:
     def _find_row(self, gathering: Gathering) -> Row:
         return gathering.volume.live(gathering.key, gathering.find_row(self._width))
 
-    def _read(self, gathering: Gathering) -> StoredEcNeedle:
+    def _read(self, gathering: Gathering, *, afresh: bool) -> StoredEcNeedle:
         volume = gathering.volume
         row = self._find_row(gathering)
-        size = row[2]
-        if size > PAGED_SIZE_MIN:
+        if row[2] > _WHOLE_BYTES_MAX:
+            if afresh:
+                self._checked.forget(volume, row[0])
             return self._read_long(gathering, row)
         found = self._finish(read_needle(volume.source, row), gathering)
         if found.suspect is not None:
@@ -131,17 +143,37 @@ class EcReader:
         return StoredEcNeedle(volume, row, found.needle, 0, len(found.needle.data), is_long=False)
 
     def _read_long(self, gathering: Gathering, row: Row) -> StoredEcNeedle:
-        volume, (key, offset, _) = gathering.volume, row
+        volume, key = gathering.volume, row[0]
         without = self._checked.find(volume, key)
-        if without is None:
-            record, without = read_checked(volume, row, partial(self._span, gathering))
-            self._checked.keep(volume, key, without)
-            for shard in without:
-                self._repaired(volume, record.needle, shard)
-        else:
-            record = read_record(volume, row, partial(self._span, gathering, without))
-        needle, data_start, data_end = record
-        return StoredEcNeedle(volume, row, needle, offset + data_start, data_end - data_start, True, without)
+        if without is not None:
+            with suppress(CorruptNeedle):
+                record = read_record(volume, row, partial(self._span, gathering, without))
+                return _long(volume, row, record, without, is_fresh=False)
+        record, without = read_checked(volume, row, partial(self._span, gathering))
+        self._checked.keep(volume, key, without)
+        for shard in without:
+            self._repaired(volume, record.needle, shard)
+        return _long(volume, row, record, without, is_fresh=True)
+
+    def _doubted(self, gathering: Gathering, stored: StoredEcNeedle, cookie: int) -> StoredEcNeedle:
+        """A needle with another cookie than the one that is asked for. No checksum covers it: if the other shards say
+        that it is the right one, the shard that has it is damaged."""
+        volume, (key, offset, size) = gathering.volume, stored.row
+        shard = next(volume.source.layout.intervals(offset, HEADER_LENGTH)).shard
+        without = Without({shard})
+        try:
+            header = decode_header(self._span(gathering, without, offset, HEADER_LENGTH))
+            if header != (cookie, key, size):
+                return stored
+            if stored.is_long:
+                self._checked.keep(volume, key, without)
+                return self._read_long(gathering, stored.row)
+            record = self._span(gathering, without, offset, record_length(size, volume.source.version))
+        except TooFewShards:
+            return stored
+        needle = decode_record(record, volume.source.version, size, offset)
+        self._repaired(volume, needle, shard)
+        return stored._replace(needle=needle)
 
     def _span(self, gathering: Gathering, without: Without, offset: int, length: int) -> bytes:
         return self._finish(read_span(gathering.volume.source, offset, length, without), gathering)
@@ -183,3 +215,8 @@ class EcReader:
         except StopIteration as end:
             result: _Result = end.value
             return result
+
+
+def _long(volume: EcVolume, row: Row, record: LongRecord, without: Without, *, is_fresh: bool) -> StoredEcNeedle:
+    needle, start, end = record
+    return StoredEcNeedle(volume, row, needle, row[1] + start, end - start, True, without, is_fresh)

@@ -86,7 +86,7 @@ async def handle_read(request: Request, node: Node) -> Response:
     try:
         if node.downloads is not None:
             _count(request, node, node.downloads, volume_id, key)
-        stored = await find_needle(node, volume_id, key, read_deleted=query.get("readDeleted") == "true")
+        stored = await find_needle(node, volume_id, key, cookie, read_deleted=query.get("readDeleted") == "true")
         if not stored.fits(cookie):
             return _missing(node)
         return await _answer(request, node, query, path, stored)

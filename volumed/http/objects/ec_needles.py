@@ -19,8 +19,14 @@ class EcPages:
         self._shards = shards
         self._stored = stored
 
+    async def begin(self, *, whole: bool) -> None:
+        """What is sent as a whole is verified at that time."""
+        stored = self._stored
+        if whole and not stored.is_fresh:
+            self._stored = await self._shards.read(stored.volume, stored.needle.key, None, afresh=True)
+
     async def page(self, at: int, length: int) -> Buffer:
-        """So many bytes of the data, which were all checked when the needle was found."""
+        """So many bytes of the data."""
         return await self._shards.read_data(self._stored, at, length)
 
     def is_damaged(self) -> None:
@@ -36,16 +42,17 @@ class FoundEcNeedle(NamedTuple):
     data_size: int
 
 
-async def find_ec_needle(node: Node, volume_id: int, key: int) -> FoundEcNeedle | None:
+async def find_ec_needle(node: Node, volume_id: int, key: int, cookie: int | None) -> FoundEcNeedle | None:
     """None when no such volume is mounted. Raises what `EcReader.read` raises."""
     shards = node.shards
     volume = shards.find(volume_id)
     if volume is None:
         return None
-    if needle := shards.read_now(volume, key):
+    needle = shards.read_now(volume, key)
+    if needle is not None and cookie in (None, needle.cookie):
         return FoundEcNeedle(needle, None, len(needle.data))
     try:
-        stored = await shards.read(volume, key)
+        stored = await shards.read(volume, key, cookie)
     except CorruptNeedle as error:
         node.metrics.corrupt_needle(error.kind)
         raise

@@ -71,9 +71,9 @@ class FrontShards:
         """The needle if it is in the page cache (`EcReader.read_now`)."""
         return self._shards.read_now(volume, key)
 
-    async def read(self, volume: EcVolume, key: int) -> StoredEcNeedle:
+    async def read(self, volume: EcVolume, key: int, cookie: int | None, *, afresh: bool = False) -> StoredEcNeedle:
         """The needle (`EcReader.read`)."""
-        return await self._run(partial(self._shards.read, volume, key))
+        return await self._run(partial(self._shards.read, volume, key, cookie, afresh=afresh))
 
     async def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes:
         """A part of the data of a long needle (`EcReader.read_data`)."""

@@ -40,6 +40,10 @@ _MOVES_MAX = 8
 class DataPages(Protocol):
     """Where the data of a large needle are read."""
 
+    async def begin(self, *, whole: bool) -> None:
+        """Some data are going to be read, or all."""
+        ...
+
     async def page(self, at: int, length: int) -> Buffer:
         """So many bytes of the data."""
         ...
@@ -108,6 +112,7 @@ class StoredNeedle:
         block = self._node.config.read_block_bytes
         checksum = 0
         whole = start == 0 and length == self.data_size
+        await pages.begin(whole=whole)
         while start < end:
             page = await pages.page(start, min(block, end - start))
             start += len(page)
@@ -136,6 +141,9 @@ class _DiskPages:
         self._data_size = data_size
         self._generation = payload.generation
         self._offset = payload.offset
+
+    async def begin(self, *, whole: bool) -> None:
+        """Nothing has to be prepared."""
 
     async def page(self, at: int, length: int) -> Buffer:
         for _ in range(_MOVES_MAX):
@@ -180,8 +188,10 @@ def needle_at_hand(found: ReadNow, key: int) -> Needle | None:
     return needle if needle.key == key else None
 
 
-async def find_needle(node: Node, volume_id: int, key: int, *, read_deleted: bool = False) -> StoredNeedle:
-    """Find a needle of a local volume, normal or erasure coded. Its cookie is not compared.
+async def find_needle(
+    node: Node, volume_id: int, key: int, cookie: int | None = None, *, read_deleted: bool = False
+) -> StoredNeedle:
+    """Find a needle of a local volume, normal or erasure coded. Whether ``cookie`` fits is for the caller to see.
 
     Raises `VolumeNotFound` when the volume is not here, `NeedleNotFound` also for one whose TTL has passed,
     `NeedleDeleted`, `CorruptNeedle`, and what the worker or the way to it raises.
@@ -189,7 +199,7 @@ async def find_needle(node: Node, volume_id: int, key: int, *, read_deleted: boo
     try:
         stored = await _find(node, volume_id, key, read_deleted)
     except (VolumeNotFound, DiskUnavailable):
-        found = await find_ec_needle(node, volume_id, key)
+        found = await find_ec_needle(node, volume_id, key, cookie)
         if found is None:
             raise
         # COMPAT: the TTL of a needle in shards is not looked at.
