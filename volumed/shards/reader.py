@@ -96,7 +96,7 @@ class EcReader:
         return self._patiently(volume, key, self._find_row)
 
     def read(self, volume: EcVolume, key: int, cookie: int | None = None, *, afresh: bool = False) -> StoredEcNeedle:
-        """The needle, verified: a long one perhaps a moment ago, unless ``afresh``. Whether ``cookie`` is its own is for
+        """The needle, verified: a long one perhaps a while ago, unless ``afresh``. Whether ``cookie`` is its own is for
         the caller to see.
 
         Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server says so, `CorruptNeedle`, `EcReadFailed`,

@@ -87,6 +87,9 @@ async def handle_read(request: Request, node: Node) -> Response:
         if node.downloads is not None:
             _count(request, node, node.downloads, volume_id, key)
         stored = await find_needle(node, volume_id, key, cookie, read_deleted=query.get("readDeleted") == "true")
+        if node.downloads is not None and request.on_sent is None:
+            # In shards: its size was not known before it was found.
+            request.on_sent = node.downloads.take(stored.needle.size)
         if not stored.fits(cookie):
             return _missing(node)
         return await _answer(request, node, query, path, stored)
@@ -128,8 +131,10 @@ def _broken(node: Node) -> Response:
 
 def _count(request: Request, node: Node, downloads: Budget, volume_id: int, key: int) -> None:
     """The needle is in flight from now until its last byte has left this process, or the client is gone."""
-    handle = node.view.locate(volume_id)
-    entry = None if handle is None else handle.lookup(key)
+    entry = None
+    with contextlib.suppress(DiskUnavailable):
+        handle = node.view.locate(volume_id)
+        entry = None if handle is None else handle.lookup(key)
     if entry is not None:
         request.on_sent = downloads.take(abs(entry[1]))
 
