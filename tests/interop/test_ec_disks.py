@@ -1,97 +1,166 @@
-"""One node with the shards of a volume on four disks: damage, a disk that hangs, deletions that all disks remember."""
+"""A node with all shards of a volume on four disks: bytes of shards flip, and a disk is lost; every object stays what
+it is, and what was lost or damaged is rebuilt."""
 
 from __future__ import annotations
 
 import os
+import random
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import Master, Volumed
-from tests.ec_files_kit import ALL_SHARDS, EcFiles, mount, unmount
-from tests.grpc_kit import Node
-from tests.web import delete, get
-from volumed.erasure.journal import decode_journal
-from volumed.erasure.names import INDEX, JOURNAL, shard_extension
+from tests.ec_cluster import ALL_SHARDS, EcVolume
+from tests.grpc_kit import Call, Node, allocate
+from tests.processes import wait_until
+from tests.web import delete, get, get_json
+from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
 
-VOLUME = 5
-ON_DISK = (range(4), range(4, 8), range(8, 11), range(11, 14))
-"""Any one of the disks can be done without."""
+DISKS = [(0, 1, 2, 3), (4, 5, 6), (7, 8, 9, 10), (11, 12, 13)]
+SIZES = (0, 1, 300, 5_000, 200_000, 1_300_000, 4_000_000, 3_000, 90_000, 700_000)
+LIMIT_S = 60.0
+CHECKSUM = 4
+SAMPLES = 2
+"""Positions in each shard."""
+
+
+class Disks:
+    """The node and its volume."""
+
+    def __init__(self, node: Node, volume: EcVolume) -> None:
+        self.node = node
+        self.volume = volume
+        self.fields = {"volume_id": volume.id, "collection": volume.collection}
+
+    def path(self, shard: int) -> Path:
+        """Of a shard, on whichever disk it is."""
+        name = f"{self.volume.collection}_{self.volume.id}.ec{shard:02}"
+        (path,) = [directory / name for directory in self.node.server.dirs if (directory / name).exists()]
+        return path
+
+    def wrong(self) -> dict[str, int]:
+        """Status of the objects that are not right."""
+        answers = {fid: get(self.node.server.address, f"/{fid}") for fid in self.volume.objects}
+        return {fid: answer.status for fid, answer in answers.items() if not self.volume.is_right(fid, answer)}
+
+    def delete(self, key: int) -> None:
+        fid = self.volume.fid(key)
+        assert delete(self.node.server.address, fid).status == 202
+        self.volume.objects[fid] = None
+
+    def rebuild(self) -> list[int]:
+        request = pb.VolumeEcShardsRebuildRequest(**self.fields)
+        return sorted(self.node.stub.VolumeEcShardsRebuild(request, timeout=LIMIT_S).rebuilt_shard_ids)
+
+    def scrub(self) -> tuple[list[str], list[int]]:
+        """Findings, and the shards that are broken."""
+        request = pb.ScrubEcVolumeRequest(mode=CHECKSUM, volume_ids=[self.volume.id])
+        found = self.node.stub.ScrubEcVolume(request, timeout=LIMIT_S)
+        return list(found.details), [broken.shard_id for broken in found.broken_shard_infos]
+
+    def mounted(self) -> set[int]:
+        """Ids of the shards that are served."""
+        info = self.node.stub.VolumeEcShardsInfo(pb.VolumeEcShardsInfoRequest(volume_id=self.volume.id))
+        return {shard.shard_id for shard in info.ec_shard_infos}
+
+
+def spread(node: Node, volume: EcVolume) -> None:
+    """Move files between the disks of a node that does not run. The index stays where it is: the node brings it to the
+    others when it starts."""
+    (first,) = [directory for directory in node.server.dirs if list(directory.glob("*.ecx"))]
+    for directory, shards in zip(node.server.dirs, DISKS, strict=True):
+        for shard in shards:
+            name = f"{volume.collection}_{volume.id}.ec{shard:02}"
+            (first / name).rename(directory / name)
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> EcFiles:
-    return EcFiles(VOLUME, tmp_path_factory.mktemp("made") / "data").make(32)
-
-
-@pytest.fixture
-def server(files: EcFiles, tmp_path: Path) -> Iterator[Volumed]:
-    """All shards are mounted, and no front has opened a file yet."""
-    dirs = [tmp_path / f"d{disk}" for disk in range(len(ON_DISK))]
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
+    """All shards are mounted."""
+    tmp_path: Path = tmp_path_factory.mktemp("disks")
+    dirs = [tmp_path / f"disk{number}" for number in range(len(DISKS))]
     with (
         Master(tmp_path / "m") as master,
-        Volumed(tmp_path / "v", master=master, dirs=dirs) as started,
-        Node(started) as node,
+        Volumed(tmp_path / "n", master=master, dirs=dirs) as server,
+        Node(server) as node,
     ):
-        for directory, shards in zip(dirs, ON_DISK, strict=True):
-            files.lay(directory, shards)
-        mount(node, VOLUME)
-        yield started
+        volume = EcVolume(1)
+        assert node.run(allocate(volume.id, collection=volume.collection, replication="000")) == {}
+        source = random.Random(4)
+        for key, size in enumerate(SIZES, start=1):
+            volume.add(server, key, source.randbytes(size), key % 3)
+        volume.delete(server, 8)
+        found = Disks(node, volume)
+        for rpc, request in (
+            ("VolumeMarkReadonly", pb.VolumeMarkReadonlyRequest(volume_id=volume.id)),
+            ("VolumeEcShardsGenerate", pb.VolumeEcShardsGenerateRequest(**found.fields)),
+            ("VolumeDelete", pb.VolumeDeleteRequest(volume_id=volume.id)),
+        ):
+            assert node.run(Call(rpc, request)) == {}
+        server.stop()
+        spread(node, volume)
+        server.start()
+        assert found.mounted() == ALL_SHARDS
+        yield found
 
 
-def shard_path(files: EcFiles, server: Volumed, shard: int) -> Path:
-    disk = next(disk for disk, shards in enumerate(ON_DISK) if shard in shards)
-    return files.path(shard_extension(shard), server.dirs[disk])
+def test_bytes_flip(disks: Disks) -> None:
+    """One at a time, anywhere in any shard: no object changes, a scrub names the shard, a rebuild repairs it."""
+    choice = random.Random(14)
+    assert disks.scrub() == ([], [])
+    for shard in sorted(ALL_SHARDS):
+        before = disks.path(shard).read_bytes()
+        for _ in range(SAMPLES):
+            at = choice.randrange(len(before))
+            with open(disks.path(shard), "r+b") as file:
+                file.seek(at)
+                file.write(bytes([before[at] ^ 1 << choice.randrange(8)]))
+            assert disks.wrong() == {}, (shard, at)
+        text = f"ec volume {disks.volume.id} shard {shard}: checksum mismatch at block 0 (offset 0)"
+        assert disks.scrub() == ([text], [shard])
+        assert disks.rebuild() == [shard]
+        assert disks.path(shard).read_bytes() == before
+        assert disks.scrub() == ([], [])
+    assert disks.wrong() == {}
+    assert disks.mounted() == ALL_SHARDS
 
 
-def repaired(server: Volumed) -> int:
-    return server.log_tail().count("is read without it")
+def lose_disk(server: Volumed, number: int) -> None:
+    """Its directory becomes a file, and its worker, which has files of it open, has to start anew."""
+    directory = server.dirs[number]
+    directory.rename(directory.with_suffix(".gone"))
+    directory.write_bytes(b"not a directory")
+    started = re.findall(rf"worker of disk {number} .* started, pid (\d+)", server.log_path.read_text())
+    os.kill(int(started[-1]), signal.SIGKILL)
+
+    def told() -> bool:
+        return bool(get_json(server.address, "/status")["DiskStatuses"][number].get("error"))
+
+    wait_until(told, timeout_s=LIMIT_S, what="the loss of a disk in the status")
 
 
-def test_a_damaged_shard_damages_nothing(files: EcFiles, server: Volumed) -> None:
-    """Every byte of one shard after the other is wrong."""
-    assert files.wrong_at(server) == {}
-    for shard in ALL_SHARDS:
-        path = shard_path(files, server, shard)
-        right = path.read_bytes()
-        overwrite(path, bytes(byte ^ 0x55 for byte in right))
-        assert files.wrong_at(server) == {}, f"shard {shard}"
-        overwrite(path, right)
-    assert f"ec volume {VOLUME}: shard 0 is damaged, needle " in server.log_path.read_text()
-    assert files.wrong_at(server) == {}
-    assert get(server.address, f"/{files.fid(1)[:-1]}0").status == 404, "another cookie"
-
-
-def overwrite(path: Path, content: bytes) -> None:
-    """In place: readers have it open."""
-    with open(path, "r+b") as file:
-        file.write(content)
-
-
-@pytest.mark.parametrize("disk", range(len(ON_DISK)))
-def test_a_disk_that_hangs_is_done_without(files: EcFiles, server: Volumed, disk: int) -> None:
-    """Opening any of its files takes for ever, that of the index too; the worker has them open and notices nothing."""
-    for extension in (INDEX, *map(shard_extension, ON_DISK[disk])):
-        path = files.path(extension, server.dirs[disk])
-        path.unlink()
-        os.mkfifo(path)
-    assert files.wrong_at(server) == {}
+def test_a_disk_is_lost(disks: Disks) -> None:
+    """With four data shards: what is left is just enough."""
+    server = disks.node.server
+    assert disks.wrong() == {}
+    disks.delete(2)
+    before = {shard: disks.path(shard).read_bytes() for shard in DISKS[0]}
+    lose_disk(server, 0)
+    assert disks.wrong() == {}
+    disks.delete(3)
+    assert disks.wrong() == {}
+    assert disks.rebuild() == list(DISKS[0])
+    request = pb.VolumeEcShardsMountRequest(shard_ids=DISKS[0], **disks.fields)
+    assert disks.node.run(Call("VolumeEcShardsMount", request)) == {}
+    assert disks.mounted() == ALL_SHARDS
+    assert {shard: disks.path(shard).read_bytes() for shard in DISKS[0]} == before
+    assert disks.wrong() == {}
+    assert disks.scrub() == ([], [])
     server.stop()
-
-
-def test_every_disk_remembers_a_deletion(files: EcFiles, server: Volumed) -> None:
-    fids = [files.with_first_shard(shards)[0] for shards in ON_DISK[:2]]
-    for fid in fids:
-        assert delete(server.address, fid).status == 202
-    keys = [int(fid.partition(",")[2][:-8], 16) for fid in fids]
-    for directory in server.dirs:
-        assert decode_journal(files.path(JOURNAL, directory).read_bytes()) == keys
-    server.kill()
     server.start()
-    with Node(server) as node:
-        mount(node, VOLUME)
-        unmount(node, VOLUME, ON_DISK[0])
-    assert files.wrong_at(server) == dict.fromkeys(fids, 404)
+    assert disks.wrong() == {}
