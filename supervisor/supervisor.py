@@ -13,12 +13,13 @@ import signal
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from supervisor.bus import SupervisorBus
 from supervisor.cluster import ClusterMember
 from supervisor.disk_keeper import DiskKeeper
 from supervisor.disks import OPENING_LIMIT_S, PING_INTERVAL_S
+from supervisor.ec_start import EcStart
 from supervisor.front_keeper import FrontKeeper
 from supervisor.jobs import Jobs
 from supervisor.loop import Loop
@@ -123,6 +124,7 @@ class Supervisor:
             self._grpc_ended,
             self._grpc_ready,
         )
+        self._ec_start = EcStart(self._loop, self._call_worker, self._serving_disks, len(config.disks))
         self._reads = ReadHistory()
         self._state_is_settled = False
         self._opening = False
@@ -195,7 +197,19 @@ class Supervisor:
             return
         if all(disk.behaviour.settled for disk in self._node.disks):
             self._opening = True
+            self._ec_start.begin(self._open_grpc)
+
+    def _open_grpc(self) -> None:
+        if not self._stopping:
             self._grpc.open_port()
+
+    def _serving_disks(self) -> list[int]:
+        return [disk.config.disk_id for disk in self._node.disks if disk.behaviour.serves]
+
+    def _call_worker(self, disk_id: int, request: calls.Request, timeout_s: float) -> Any:
+        """On a thread that may wait."""
+        endpoint = self._config.worker_endpoint(disk_id, self._node.disks[disk_id].epoch)
+        return self._caller.call(endpoint, request, timeout_s)
 
     def _grpc_ready(self) -> None:
         """gRPC takes calls: open HTTP, whose first answer promises that."""
@@ -273,6 +287,7 @@ class Supervisor:
                 self._cluster.shards_changed(self._node.take_shard_changes(event))
             case events.DiskReady():
                 keeper.opened(event)
+                self._ec_start.disk_ready(event.disk_id)
             case events.DiskFailed():
                 keeper.failed(event)
             case events.DiskHealth():

@@ -32,3 +32,9 @@ class EncodedSet:
         directory.mkdir(parents=True, exist_ok=True)
         for extension in (*map(shard_extension, shards), *sidecars):
             shutil.copy(self.volume.directory / f"9{extension}", directory / f"{name}{extension}")
+
+    def place_source(self, directory: Path, name: str | int) -> None:
+        """The volume that was encoded."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for extension in (".dat", ".idx"):
+            shutil.copy(self.volume.directory / f"9{extension}", directory / f"{name}{extension}")

@@ -123,19 +123,26 @@ def test_shards_on_two_disks_are_all_mounted_and_the_sidecars_mirrored() -> None
     plan = node({"ecx": 17, "ecj": 8, "vif": 100, "ecsum": 9, **shards(0, 1)}, {"ecj": 0, **shards(2)})
     assert plan.removals == []
     assert plan.mirrors == [Mirror(1, 0, KEY, ".ecx"), Mirror(1, 0, KEY, ".vif")]
-    assert plan.mounts == [Mount(0, KEY, 0), Mount(1, KEY, 0)]
+    assert plan.mounts == [Mount(0, KEY), Mount(1, KEY)]
 
 
 def test_every_disk_uses_its_own_index() -> None:
     plan = node({"ecx": 17, **shards(0)}, {"ecx": 17, **shards(1)})
-    assert plan == NodePlan([], [], [Mount(0, KEY, 0), Mount(1, KEY, 1)])
+    assert plan == NodePlan([], [], [Mount(0, KEY), Mount(1, KEY)])
+
+
+def test_a_disk_that_shares_an_index_directory_gets_what_says_the_layout() -> None:
+    index = listing(ecx=17, ecj=8)
+    disks = ({}, {"vif": 100, **shards(0)}, shards(1))
+    plan = plan_node([group_files(listing(**sizes), index) for sizes in disks], [{}, {}, {}])
+    assert plan == NodePlan([], [Mirror(2, 1, KEY, ".vif")], [Mount(1, KEY), Mount(2, KEY)])
 
 
 def test_an_empty_index_counts_only_when_there_is_no_other() -> None:
     plan = node({"ecx": 0, **shards(0)}, {"ecx": 17, **shards(1)})
     assert plan.mirrors == [Mirror(0, 1, KEY, ".ecx")]
-    assert plan.mounts == [Mount(0, KEY, 1), Mount(1, KEY, 1)]
-    assert node({"ecx": 0, **shards(0)}).mounts == [Mount(0, KEY, 0)]
+    assert plan.mounts == [Mount(0, KEY), Mount(1, KEY)]
+    assert node({"ecx": 0, **shards(0)}).mounts == [Mount(0, KEY)]
 
 
 def test_shards_without_any_index_stay_and_are_not_mounted() -> None:

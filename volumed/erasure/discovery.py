@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from volumed.erasure.code import SHARDS_MAX, Ratio
 from volumed.erasure.layout import Layout, uniform_block_size
-from volumed.erasure.names import ENCODING, INDEX, JOURNAL, MIRRORED, EcName, parse_ec_name, shard_extension
+from volumed.erasure.names import ENCODING, INDEX, INFO, JOURNAL, EcName, parse_ec_name, shard_extension
 from volumed.formats.superblock import SUPERBLOCK_LENGTH
 
 __all__ = [
@@ -222,11 +222,10 @@ class Mirror(NamedTuple):
 
 
 class Mount(NamedTuple):
-    """Mount all shards of a volume on a disk. ``index_disk`` has the index in case there is none on the disk itself."""
+    """Mount all shards of a volume on a disk, which has an index of its own by then."""
 
     disk: int
     key: VolumeKey
-    index_disk: int
 
 
 class NodePlan(NamedTuple):
@@ -237,9 +236,7 @@ class NodePlan(NamedTuple):
     mounts: list[Mount]
 
 
-def plan_node(
-    disks: Sequence[Mapping[VolumeKey, EcFiles]], encodes: Sequence[Mapping[VolumeKey, Encode]]
-) -> NodePlan:
+def plan_node(disks: Sequence[Mapping[VolumeKey, EcFiles]], encodes: Sequence[Mapping[VolumeKey, Encode]]) -> NodePlan:
     """Decide for the whole node, when what `judge` wants removed is gone.
 
     ``disks`` in their order; ``encodes`` are what the files of each disk say of volumes that it could mount, without
@@ -265,9 +262,19 @@ def _plan_holder(
     has_own = files.has_filled_index or disk == owner
     if not has_own:
         source = disks[owner][key]
-        missing = [item for item in MIRRORED if source.has(item) and not (files.has(item) and item != INDEX)]
+        missing = [item for item in (INDEX, JOURNAL) if source.has(item) and not (files.has(item) and item != INDEX)]
         plan.mirrors.extend(Mirror(disk, owner, key, extension) for extension in missing)
-    plan.mounts.append(Mount(disk, key, disk if has_own else owner))
+    informed = _info_owner(key, owner, disks)
+    if informed is not None and not files.has(INFO):
+        plan.mirrors.append(Mirror(disk, informed, key, INFO))
+    plan.mounts.append(Mount(disk, key))
+
+
+def _info_owner(key: VolumeKey, owner: int, disks: Sequence[Mapping[VolumeKey, EcFiles]]) -> int | None:
+    """The disk whose `.vif` is about the shards: that of the index, or else one that has shards. Disks that share an
+    index directory all have the index, and only some the `.vif`: without it they would take the layout for another."""
+    holders = (disk for disk, volumes in enumerate(disks) if key in volumes and volumes[key].shards)
+    return next((disk for disk in (owner, *holders) if disks[disk][key].has(INFO)), None)
 
 
 def _index_owner(key: VolumeKey, disks: Sequence[Mapping[VolumeKey, EcFiles]]) -> int | None:

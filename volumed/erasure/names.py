@@ -12,8 +12,8 @@ __all__ = [
     "DECODING",
     "ENCODING",
     "INDEX",
+    "INFO",
     "JOURNAL",
-    "MIRRORED",
     "MIRRORING",
     "REBUILDING",
     "RECEIVING",
@@ -27,8 +27,7 @@ __all__ = [
 INDEX = ".ecx"
 JOURNAL = ".ecj"
 SIDECAR = ".ecsum"
-MIRRORED = (INDEX, JOURNAL, ".vif")
-"""What a disk with shards needs of its own (4.6)."""
+INFO = ".vif"
 
 ENCODING = ".encoding"
 """Ends the names of files that an encode has not finished. The reference does not know the ending and ignores them.

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
 from volumed.erasure.discovery import EcFiles, FileStat, Verdict, VolumeKey, group_files, judge, removal_order
-from volumed.erasure.names import INDEX, JOURNAL, MIRRORING, parse_ec_name
+from volumed.erasure.names import INDEX, INFO, JOURNAL, MIRRORING, SIDECAR, parse_ec_name
 from volumed.formats.vif import decode_vif
 from volumed.storage.fileio import FileIO, error_text
 from volumed.storage.site import DiskSite, VolumePaths
@@ -79,11 +79,13 @@ def clear_at_start(site: DiskSite) -> None:
 
 
 def mountable_shards(site: DiskSite, *, alone: bool) -> dict[VolumeKey, list[int]]:
-    """The shards that a disk mounts by itself when it starts (4.3). Unless the node has no other disk, those with an
-    empty index wait: another disk may have the real one (R5). Raises `OSError`."""
+    """The shards that a disk mounts by itself when it starts (4.3). Unless the node has no other disk, those
+    with an empty index wait, and those that nothing tells the layout of: another disk may have the real one (R5), or
+    the `.vif`. Raises `OSError`."""
     found: dict[VolumeKey, list[int]] = {}
     for key, files in list_ec_files(site).items():
-        is_ready = files.has_filled_index or (files.has_index and alone)
+        is_whole = files.has_filled_index and (files.has(INFO) or files.has(SIDECAR))
+        is_ready = is_whole or (alone and files.has_index)
         if is_ready and judge(files, _ratio(site.files, site.paths(*key))) is Verdict.MOUNT:
             found[key] = sorted(files.shards)
     return found

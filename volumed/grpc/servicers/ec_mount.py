@@ -16,7 +16,7 @@ from volumed.bus.ec_calls import (
     UnmountShards,
 )
 from volumed.erasure.errors import EcVolumeNotFound, MountFailed
-from volumed.erasure.names import INDEX, MIRRORED
+from volumed.erasure.names import INDEX, INFO, JOURNAL
 from volumed.errors import VolumedError, VolumeNotFound
 from volumed.grpc.node import GrpcNode
 from volumed.wire import volume_server_pb2 as pb
@@ -39,9 +39,21 @@ class _Holder(NamedTuple):
         """Whether it has one with rows."""
         return bool(self.files.index.get(INDEX) or self.files.data.get(INDEX))
 
+    @property
+    def has_info(self) -> bool:
+        """Whether it has a `.vif`."""
+        return bool(self.files.data.get(INFO) or self.files.index.get(INFO))
+
     def has_shard(self, shard_id: int) -> bool:
         """Whether it has the file, empty or not."""
         return shard_id in self.files.shards or shard_id in self.files.empty_shards
+
+
+class _Sources(NamedTuple):
+    """Disks to copy from what others lack."""
+
+    of_index: _Holder | None
+    of_info: _Holder | None
 
 
 class EcMountServicer:
@@ -54,8 +66,9 @@ class EcMountServicer:
         """One shard after the other, each on the first disk that can; the first that fails ends it."""
         holders = self._holders(request.volume_id, request.collection) if request.shard_ids else []
         owner = next((holder for holder in holders if holder.has_index), None)
+        informed = next((holder for holder in holders if holder.files.shards and holder.has_info), owner)
         for shard_id in request.shard_ids:
-            self._mount_one(request, shard_id, holders, owner)
+            self._mount_one(request, shard_id, holders, _Sources(owner, informed))
         return pb.VolumeEcShardsMountResponse()
 
     def _holders(self, volume_id: int, collection: str) -> list[_Holder]:
@@ -70,32 +83,39 @@ class EcMountServicer:
         return found
 
     def _mount_one(
-        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holders: list[_Holder], owner: _Holder | None
+        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holders: list[_Holder], sources: _Sources
     ) -> None:
         failures = []
         for holder in holders:
             if not holder.has_shard(shard_id):
                 continue
             try:
-                error = self._mount_on(request, shard_id, holder, owner)
+                error = self._mount_on(request, shard_id, holder, sources)
             except VolumedError as failure:
                 error = failure.text
             if error is None:
                 return
             failures.append((holder.directories.data, error))
         known = [(directory, error) for directory, error in failures if error]
-        raise MountFailed.of(request.volume_id, shard_id, known, has_index=owner is not None)
+        raise MountFailed.of(request.volume_id, shard_id, known, has_index=sources.of_index is not None)
 
     def _mount_on(
-        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holder: _Holder, owner: _Holder | None
+        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holder: _Holder, sources: _Sources
     ) -> str | None:
         """None when it is mounted, else why it is not, empty when it is not there."""
-        if owner is not None and not holder.has_index:
-            mirror = MirrorSidecars(request.volume_id, request.collection, list(MIRRORED), owner.directories)
-            self._node.worker(holder.disk_id, mirror, _SLOW_CALL_TIMEOUT_S)
+        if sources.of_index is not None and not holder.has_index:
+            self._mirror(request, holder, [INDEX, JOURNAL], sources.of_index)
+        if sources.of_info is not None and not holder.has_info:
+            self._mirror(request, holder, [INFO], sources.of_info)
         call = MountShards(request.volume_id, request.collection, [shard_id], request.source_disk_type)
         (outcome,) = self._node.worker(holder.disk_id, call, _SLOW_CALL_TIMEOUT_S).shards
         return None if outcome.mounted else outcome.error
+
+    def _mirror(
+        self, request: pb.VolumeEcShardsMountRequest, holder: _Holder, extensions: list[str], source: _Holder
+    ) -> None:
+        call = MirrorSidecars(request.volume_id, request.collection, extensions, source.directories)
+        self._node.worker(holder.disk_id, call, _SLOW_CALL_TIMEOUT_S)
 
     def unmount(self, request: pb.VolumeEcShardsUnmountRequest) -> pb.VolumeEcShardsUnmountResponse:
         """On every disk; what is not mounted does not matter."""
