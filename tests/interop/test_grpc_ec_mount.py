@@ -14,6 +14,7 @@ import pytest
 from tests.cluster import Master, Volumed, WeedVolume
 from tests.ec_sets import SHARDS, SIDECARS, EncodedSet
 from tests.grpc_kit import Call, Node
+from tests.processes import wait_until
 from volumed.erasure.code import Ratio
 from volumed.erasure.sidecar import decode_sidecar, encode_sidecar
 from volumed.formats.vif import EcShardConfig, VolumeInfo, encode_vif
@@ -176,3 +177,26 @@ def comparable(answer: Any) -> Any:
     if not isinstance(answer, tuple):
         return answer
     return answer[0], re.sub(r"(load \S+\.vif: ).*", r"\1", answer[1])
+
+
+def test_an_index_that_was_lost_comes_from_another_server(tmp_path: Path) -> None:
+    files = EncodedSet(tmp_path / "set")
+    trust = ["-volume.allowUntrustedRemoteEndpoints"]
+    recover = Call("VolumeEcShardsMount", pb.VolumeEcShardsMountRequest(recover_missing_index=True))
+    with Master(tmp_path / "m") as master:
+        weed = WeedVolume(tmp_path / "w", master=master, flags=trust)
+        ours = Volumed(tmp_path / "v", master=master, flags=trust, dirs=[tmp_path / "v0", tmp_path / "v1"])
+        files.place(weed.dirs[0], 600, (0, 1, 2))
+        files.place(ours.dirs[0], 600, (3,), ())
+        files.place(ours.dirs[1], 600, (4,), ())
+        with weed, ours, Node(ours) as node:
+            assert node.run(info(600))[0] == "UNKNOWN"
+
+            def has_recovered() -> bool:
+                assert node.run(recover) == {}
+                answer = node.run(info(600))
+                return isinstance(answer, dict) and [shard["shardId"] for shard in answer["ecShardInfos"]] == [3, 4]
+
+            # The master learns of their shards a moment after the server has started.
+            wait_until(has_recovered, timeout_s=60, what="the index")
+            assert (ours.dirs[1] / "600.ecx").read_bytes() == files.content(".ecx")

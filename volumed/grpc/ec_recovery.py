@@ -6,15 +6,18 @@ import logging
 from functools import partial
 
 from volumed.bus.calls import EcLocations, Location, LookupEcVolume
+from volumed.bus.ec_calls import EcListing, ListEcFiles
 from volumed.config.address import join_host_port
+from volumed.erasure.names import INDEX
 from volumed.errors import VolumedError
 from volumed.grpc.ec_pull import EcPull
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.peer import Peer
 from volumed.grpc.streams import Call
+from volumed.shards.planner import ShardPlanner
 from volumed.storage.throttle import Throttle
 
-__all__ = ["fetch_index"]
+__all__ = ["fetch_index", "recover_indexes"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +34,30 @@ def fetch_index(node: GrpcNode, call: Call, volume_id: int, collection: str, dis
     locations = (location for shard in found.shards.values() for location in shard if location.url != here)
     peers = dict.fromkeys(map(_address, locations))
     return any(_fetch(node, call, source, volume_id, collection, disk_id) for source in peers)
+
+
+def recover_indexes(node: GrpcNode, call: Call, volume_id: int) -> None:
+    """Bring the index of every volume with unmounted shards and without one, or of the volume ``volume_id`` ≠ 0, and
+    mount what can be mounted then. What goes wrong is logged."""
+    lost: dict[tuple[str, int], int] = {}
+    indexed: set[tuple[str, int]] = set()
+    for disk_id in node.serving_disks():
+        try:
+            listing: EcListing = node.worker(disk_id, ListEcFiles(volume_id))
+        except VolumedError as error:
+            _log.warning("disk %d is left out when indexes are looked for: %s", disk_id, error.text)
+            continue
+        for files in listing.volumes:
+            key = files.collection, files.volume_id
+            if files.data.get(INDEX) or files.index.get(INDEX):
+                indexed.add(key)
+            if not set(files.shards) <= set(files.mounted):
+                lost.setdefault(key, disk_id)
+    for (collection, found_id), disk_id in lost.items():
+        if (collection, found_id) not in indexed:
+            fetch_index(node, call, found_id, collection, disk_id)
+    if lost:
+        ShardPlanner(node.worker, len(node.config.disks)).run(node.serving_disks(), volume_id=volume_id)
 
 
 def _address(location: Location) -> str:

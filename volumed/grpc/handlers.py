@@ -35,6 +35,7 @@ WITH_CALL = frozenset(
         "VolumeEcShardsCopy",
         "VolumeEcShardsDelete",
         "VolumeEcShardsGenerate",
+        "VolumeEcShardsMount",
         "VolumeEcShardsRebuild",
         "VolumeEcShardsToVolume",
         "VolumeTailReceiver",

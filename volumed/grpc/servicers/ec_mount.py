@@ -18,7 +18,9 @@ from volumed.bus.ec_calls import (
 from volumed.erasure.errors import EcVolumeNotFound, MountFailed
 from volumed.erasure.names import INDEX, INFO, JOURNAL
 from volumed.errors import VolumedError, VolumeNotFound
+from volumed.grpc.ec_recovery import recover_indexes
 from volumed.grpc.node import GrpcNode
+from volumed.grpc.streams import Call
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["EcMountServicer"]
@@ -62,8 +64,11 @@ class EcMountServicer:
     def __init__(self, node: GrpcNode) -> None:
         self._node = node
 
-    def mount(self, request: pb.VolumeEcShardsMountRequest) -> pb.VolumeEcShardsMountResponse:
-        """One shard after the other, each on the first disk that can; the first that fails ends it."""
+    def mount(self, request: pb.VolumeEcShardsMountRequest, call: Call) -> pb.VolumeEcShardsMountResponse:
+        """One shard after the other, each on the first disk that can; the first that fails ends it. Before, if asked
+        to, indexes that were lost come from other servers."""
+        if request.recover_missing_index:
+            recover_indexes(self._node, call, request.volume_id)
         holders = self._holders(request.volume_id, request.collection) if request.shard_ids else []
         owner = next((holder for holder in holders if holder.has_index), None)
         informed = next((holder for holder in holders if holder.files.shards and holder.has_info), owner)
