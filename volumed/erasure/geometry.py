@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
 from volumed.erasure.errors import BadEcConfig, BadSidecar
 from volumed.erasure.layout import Layout, check_block_size
-from volumed.erasure.sidecar import Sidecar, decode_sidecar
 from volumed.formats.vif import EcShardConfig, VolumeInfo, decode_vif
+
+if TYPE_CHECKING:
+    from volumed.erasure.sidecar import Sidecar
 
 __all__ = [
     "FoundFile",
@@ -78,7 +80,7 @@ def _from_sidecar(info: VolumeInfo, file: FoundFile, vif: str) -> Geometry:
     """``vif`` is the path of the `.vif`, empty when there is none."""
     path = file.path
     try:
-        sidecar = decode_sidecar(file.content)
+        sidecar = _decode(file)
     except BadSidecar as error:
         raise BadEcConfig.unclear(vif, f"read {path}: bitrot sidecar {path} {error.text}") from error
     if sidecar.generation:
@@ -107,7 +109,7 @@ def judge_sidecar(geometry: Geometry, file: FoundFile | None) -> tuple[SidecarSt
     if file is None:
         return SidecarState.OFF, None
     try:
-        sidecar = decode_sidecar(file.content)
+        sidecar = _decode(file)
     except BadSidecar:
         return SidecarState.INVALID, None
     if sidecar.generation or sidecar.ratio is None:
@@ -116,6 +118,13 @@ def judge_sidecar(geometry: Geometry, file: FoundFile | None) -> tuple[SidecarSt
         recorded = Geometry(sidecar.ratio, sidecar.layout_block)
         raise BadEcConfig.two_layouts(file.path, str(recorded), str(geometry))
     return SidecarState.ON, sidecar
+
+
+def _decode(file: FoundFile) -> Sidecar:
+    # The library of the format is for those who read sidecars: fronts, which know geometries too, stay without it.
+    from volumed.erasure.sidecar import decode_sidecar
+
+    return decode_sidecar(file.content)
 
 
 def _from_config(info: VolumeInfo, config: EcShardConfig, path: str) -> Geometry:
