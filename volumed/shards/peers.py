@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from volumed.erasure.geometry import accepts
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["PeerError", "ShardPeers", "peer_address"]
 
 _CHANNELS_MAX = 256
+_DOUBTS_S = (0.01, 0.03, 0.06)
+"""Pauses before a server is asked again that says that a needle is deleted."""
 
 
 class PeerError(VolumedError):
@@ -56,8 +59,18 @@ class ShardPeers:
         self._channels: dict[str, grpc.Channel] = {}
 
     def read(self, address: str, volume: EcVolume, key: int, wanted: Interval, timeout_s: float) -> bytes:
-        """A piece of a shard. Raises `NeedleDeleted` when the server says so, `PeerError`, and `RetryError` for what is
-        of another encode run."""
+        """A piece of a shard. Raises `NeedleDeleted` when the server insists on it, `PeerError`, and `RetryError` for
+        what is of another encode run."""
+        # DEVIATE: who cannot read its index at the moment says so of every needle, and a server of the reference cannot
+        # while a copy writes over it.
+        for pause_s in _DOUBTS_S:
+            try:
+                return self._read(address, volume, key, wanted, timeout_s)
+            except NeedleDeleted:
+                time.sleep(pause_s)
+        return self._read(address, volume, key, wanted, timeout_s)
+
+    def _read(self, address: str, volume: EcVolume, key: int, wanted: Interval, timeout_s: float) -> bytes:
         from volumed.wire.volume_server_pb2 import VolumeEcShardReadRequest
 
         request = VolumeEcShardReadRequest(
