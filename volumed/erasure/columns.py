@@ -39,7 +39,8 @@ class Progress:
         self.done_bytes = 0
         self.total_bytes = 0
         self._report = report
-        self._lock = threading.Lock()
+        # Who is told how far it is may find that it is enough.
+        self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._actions: list[Callable[[], None]] = []
 
