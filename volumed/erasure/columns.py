@@ -43,10 +43,11 @@ class Progress:
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._actions: list[Callable[[], None]] = []
+        self._actions_lock = threading.Lock()
 
     def stop(self) -> None:
         """Let the operation end at the next column; it raises `EcInterrupted` then, and leaves nothing behind."""
-        with self._lock:
+        with self._actions_lock:
             self._stopped.set()
             actions, self._actions = self._actions, []
         for action in actions:
@@ -54,7 +55,7 @@ class Progress:
 
     def when_stopped(self, action: Callable[[], None]) -> None:
         """Call ``action``, which must not block, with `stop`; at once if that was before."""
-        with self._lock:
+        with self._actions_lock:
             if not self._stopped.is_set():
                 self._actions.append(action)
                 return

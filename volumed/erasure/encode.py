@@ -83,7 +83,8 @@ def encode_volume(
         for path in shards:
             files.rename(path + ENCODING, path)
         _write_sidecar(files, paths.data(SIDECAR), sidecar)
-        files.replace_file(paths.data(".vif"), encode_vif(info))
+        info_path = paths.data(".vif")
+        files.replace_file(info_path, encode_vif(info), temporary=info_path + ENCODING)
         files.rename(index + ENCODING, index)
         for directory in paths.directories():
             files.sync_directory(directory)
@@ -160,6 +161,6 @@ def _remove(files: FileIO, paths: list[str]) -> None:
 def _write_sidecar(files: FileIO, path: str, sidecar: Sidecar) -> None:
     """Best effort: the shards are as good without it."""
     try:
-        files.replace_file(path, encode_sidecar(sidecar))
+        files.replace_file(path, encode_sidecar(sidecar), temporary=path + ENCODING)
     except OSError as error:
         _log.warning("no checksums beside the shards, %s: %s", path, error_text(error))

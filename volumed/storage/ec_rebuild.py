@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from volumed.erasure.columns import Progress
 from volumed.erasure.errors import BadEcConfig, RebuildFailed, RebuildRefused
 from volumed.erasure.geometry import FoundFile, Geometry, SidecarState, accepts, judge_sidecar, resolve_geometry
-from volumed.erasure.names import SIDECAR, shard_extension
+from volumed.erasure.names import REBUILDING, SIDECAR, shard_extension
 from volumed.erasure.rebuild import Rebuilt, rebuild_shards, sum_shards
 from volumed.erasure.sidecar import Sidecar, encode_sidecar
 from volumed.errors import VolumedError
@@ -128,7 +128,8 @@ def _write_checksums(files: FileIO, disks: Sequence[VolumePaths], progress: Prog
         return
     sums = sum_shards(files, found.shards, progress)
     sidecar = Sidecar(tuple(sums), ratio, found.geometry.block_size, os.urandom(_UUID_LENGTH))
-    files.replace_file(disks[0].data(SIDECAR), encode_sidecar(sidecar))
+    path = disks[0].data(SIDECAR)
+    files.replace_file(path, encode_sidecar(sidecar), temporary=path + REBUILDING)
 
 
 def _first(files: FileIO, disks: Sequence[VolumePaths], extension: str) -> FoundFile | None:
