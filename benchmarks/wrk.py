@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.load import Load, LoadError
-from benchmarks.servers import COOKIE, Target
+from benchmarks.servers import COOKIE
 
-__all__ = ["run_wrk"]
+__all__ = ["Place", "run_wrk"]
 
 SCRIPT = Path(__file__).with_name("needles.lua")
 GRACE_S = 30
 MISSING = "wrk is not installed; it is a package of Debian, Ubuntu, Fedora and Homebrew (apt-get install wrk)"
 
 
+class Place(Protocol):
+    """A server and the volumes over which keys are spread."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def volume_ids(self) -> Sequence[int]: ...
+
+
 def run_wrk(
-    target: Target, mode: str, *, connections: int, seconds: int, first_key: int, count: int = 0, body_bytes: int = 0
+    target: Place, mode: str, *, connections: int, seconds: int, first_key: int, count: int = 0, body_bytes: int = 0
 ) -> Load:
     """Run ``mode`` (``get``, ``put``, ``form``; see the script) for ``seconds`` over ``connections``.
 
