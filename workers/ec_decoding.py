@@ -104,9 +104,7 @@ class EcDecoding:
 
         self._jobs.run(job, work, lambda _: self._jobs.end(job))
 
-    def _decoded_under(
-        self, job: EcJob, task: DecodeTask, swap: Compaction, followed: int, decoded: Decoded
-    ) -> None:
+    def _decoded_under(self, job: EcJob, task: DecodeTask, swap: Compaction, followed: int, decoded: Decoded) -> None:
         """A mounted volume takes the files over."""
         superblock, volume = decoded.compaction.superblock, swap.volume
         if job.progress.stopped:

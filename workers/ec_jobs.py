@@ -65,7 +65,10 @@ class EcJobs:
         self._jobs: dict[int, EcJob] = {}
         self._running: list[EcJob] = []
         self._stopping = False
-        self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {FollowEcJob: self._follow, StopEcJob: self._stop}
+        self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {
+            FollowEcJob: self._follow,
+            StopEcJob: self._stop,
+        }
 
     def start(self, volume_id: int, what: str, reply: Reply, ended: Callable[[], None] = _nothing) -> EcJob:
         """Begin a job, which must then `run` or `end`; ``ended`` is called with its end, whatever that is. Raises

@@ -1,7 +1,8 @@
 """What RPCs on erasure coded volumes share: one at a time for each volume, over all disks of the node.
 
-Each worker changes its own disk only (``volumed.bus.ec_calls``); this process puts together what concerns several. Being
-the only one that does, it keeps operations on one volume apart with locks of its own (docs/spec/erasure-coding.md 4.14).
+Each worker changes its own disk only (``volumed.bus.ec_calls``); this process puts together what concerns several.
+Being the only one that does, it keeps operations on one volume apart with locks of its own
+(docs/spec/erasure-coding.md 4.14).
 """
 
 from __future__ import annotations
@@ -102,8 +103,8 @@ class EcNode:
                     del self._locks[volume_id]
 
     def disks(self) -> list[int]:
-        """Ids of the disks that serve. Raises `DiskUnavailable` when another one may do so soon: what it has of a volume
-        would be overlooked. One that has failed is not waited for."""
+        """Ids of the disks that serve. Raises `DiskUnavailable` when another one may do so soon: what it has of a
+        volume would be overlooked. One that has failed is not waited for."""
         states = self.node.disk_states()
         for disk_id, state in enumerate(states):
             if state not in DISK_STATES_THAT_SERVE and state is not DiskState.FAILED:

@@ -19,6 +19,7 @@ from volumed.storage.site import VolumePaths
 
 __all__ = ["is_of_older_run", "remove_generations", "remove_index", "remove_shards", "wipe"]
 
+
 class _Found(NamedTuple):
     """A file of the volume."""
 

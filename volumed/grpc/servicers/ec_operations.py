@@ -82,9 +82,7 @@ class EcOperationsServicer:
         damaged = {shard_id for holder in holders for shard_id in holder.files.shards}
         return sorted(made, key=lambda shard_id: (shard_id in damaged, shard_id))
 
-    def _fold(
-        self, request: pb.VolumeEcShardsRebuildRequest, holders: Sequence[EcHolder], chosen: EcHolder
-    ) -> None:
+    def _fold(self, request: pb.VolumeEcShardsRebuildRequest, holders: Sequence[EcHolder], chosen: EcHolder) -> None:
         try:
             self._ec.fold_journals(holders, request.volume_id, request.collection)
         except (VolumedError, OSError) as error:
