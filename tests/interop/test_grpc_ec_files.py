@@ -136,6 +136,17 @@ def test_a_source_that_is_down(rig: Rig) -> None:
     assert ours.startswith(begin)
 
 
+def test_sources_of_this_host_are_for_nodes_of_this_host(rig: Rig, tmp_path: Path) -> None:
+    with Volumed(tmp_path / "strict", master=rig.source.server.master) as server, Node(server) as strict:
+        assert strict.run(copy(rig.source, 0)) == {}
+        for source, reason in (
+            ("169.254.169.254:80", "targets instance metadata service 169.254.169.254"),
+            ("0.0.0.0:80", "resolves to unspecified address 0.0.0.0"),
+        ):
+            text = f'invalid source data node {source}: remote endpoint "{source}" {reason}'
+            assert strict.run(copy(rig.source, 0, source_data_node=source)) == ("UNKNOWN", text)
+
+
 def test_a_copy_is_the_same_files(rig: Rig) -> None:
     originals = files(rig.source)
     for target in rig.targets():

@@ -64,12 +64,14 @@ def test_the_page_tells_what_the_contract_asks_for() -> None:
 
 
 def test_shards_are_listed_by_volume_and_disk() -> None:
-    encoded = EcVolumeReport(9, "pics", {3: 2 << 20, 0: 1 << 20}, 1, encode_ts_ns=1_795_256_167_902_707_522)
+    encoded = EcVolumeReport(
+        9, "pics", {3: 2 << 20, 0: 1 << 20}, 1, encode_ts_ns=1_795_256_167_902_707_522, data_shards=10, parity_shards=4
+    )
     unknown = EcVolumeReport(9, EVIL, {13: 512}, 2, disk_type="ssd")
     html = page(msgspec.structs.replace(STATUS, ec_volumes=[encoded, unknown]))
     assert "Erasure Coding Shards 3 Id" in text(html)
-    assert "9 pics 1 3.00 MiB 0: 1.00 MiB 3: 2.00 MiB 2026-11-21 10:16" in text(html)
-    assert "2 ssd 512 B 13: 512 B –" in text(html)
+    assert "9 pics 1 3.00 MiB 10+4 0: 1.00 MiB 3: 2.00 MiB 2026-11-21 10:16" in text(html)
+    assert "2 ssd 512 B 0+0 13: 512 B –" in text(html)
     assert EVIL not in html
 
 

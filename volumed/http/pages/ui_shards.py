@@ -15,13 +15,13 @@ _NS = 10**9
 _HEAD = """<section>
 <h2>Erasure Coding Shards <small>{count}</small></h2>
 <div class="scroll tall"><table class="sortable filtered">
-<thead><tr><th class="n">Id<th>Collection<th class="n">Disk<th class="n">Total Size<th>Shard Details\
+<thead><tr><th class="n">Id<th>Collection<th class="n">Disk<th class="n">Total Size<th>Ratio<th>Shard Details\
 <th>CreatedAt</tr></thead>
 <tbody>
 """
 _ROW = (
     '<tr><td class="n">{id}<td>{collection}<td class="n" data-v="{disk}">{disk}{type}'
-    '<td class="n" data-v="{bytes}">{size}<td>{shards}<td data-v="{created_at_ns}">{created}</tr>\n'
+    '<td class="n" data-v="{bytes}">{size}<td>{ratio}<td>{shards}<td data-v="{created_at_ns}">{created}</tr>\n'
 )
 _END = "</tbody></table></div>\n</section>\n"
 
@@ -49,6 +49,7 @@ def _row(volume: EcVolumeReport) -> Markup:
         type=fill(" <small>{}</small>", volume.disk_type) if volume.disk_type else "",
         bytes=total,
         size=size_text(total),
+        ratio=f"{volume.data_shards}+{volume.parity_shards}",
         shards=join(shards, " "),
         created_at_ns=volume.encode_ts_ns,
         created=_created(volume.encode_ts_ns),
