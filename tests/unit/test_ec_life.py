@@ -181,7 +181,7 @@ def test_a_mirror_that_is_killed_leaves_no_half_of_a_file(tmp_path: Path, encode
     paths = site.paths("", VOLUME)
     theirs = VolumePaths(str(source), str(source), str(VOLUME))
     files.changes, files.fails_at = 0, kill_at
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Input/output error"):
         mirror_files(site, paths, theirs, (INDEX, JOURNAL, INFO))
     for extension in (INDEX, JOURNAL, INFO):
         copied = rig.path(f"{VOLUME}{extension}")
