@@ -61,7 +61,7 @@ def volume(volume_id: int, needles: int = 3, deleted: Sequence[int] = (), **fiel
 def files(node: Node, volume_id: int, collection: str = "") -> dict[str, int]:
     """Names and lengths of a volume's files, wherever they are. A `.vif` has any length.
 
-    Empty files say nothing: ours keeps an empty journal (R2), the reference an empty shard that it could not rebuild."""
+    Empty files say nothing: ours keeps an empty journal (R2), the reference an empty shard that it could not make."""
     base = f"{collection}_{volume_id}." if collection else f"{volume_id}."
     found = {}
     for directory in node.server.dirs:
@@ -119,11 +119,13 @@ def test_generate(nodes: list[Node]) -> None:
     seen = same(nodes, [*volume(1, deleted=[2]), generate(1, collection="c"), generate(1), generate(1)], 1)
     assert {name.format(1) for name in GENERATED} <= seen[-1].keys()
     same(nodes, [*volume(2, 0), generate(2)], 2)
-    same(nodes, [*volume(3, 2, deleted=[1, 2], collection="pics"), generate(3), generate(3, collection="pics")], 3, "pics")
+    steps = [*volume(3, 2, deleted=[1, 2], collection="pics"), generate(3), generate(3, collection="pics")]
+    same(nodes, steps, 3, "pics")
 
 
 def test_generate_removes_what_is_stale(nodes: list[Node]) -> None:
-    stale = make(*(f"4.{name}" for name in ("ec00", "ec20", "ecx", "ecj", "ecsum", "ecsum.v3", "ec01.v2", "ecx.v2", "ecj.v2", "vif.v2", "dat.v1")))
+    names = ["ec00", "ec20", "ecx", "ecj", "ecsum", "ecsum.v3", "ec01.v2", "ecx.v2", "ecj.v2", "vif.v2", "dat.v1"]
+    stale = make(*(f"4.{name}" for name in names))
     same(nodes, [*volume(4), stale, generate(4)], 4)
 
 

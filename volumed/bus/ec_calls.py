@@ -290,7 +290,7 @@ class StartDecode(Request, frozen=True):
 
 
 class MountStaged(Request, frozen=True):
-    """Give the files of a volume that were sent one by one (`OpenFile`) their names, and mount it (5.9, from_staged)."""
+    """Give the files of a volume that were sent one by one (`OpenFile`) their names, and mount it (5.9)."""
 
     volume_id: int
     collection: str

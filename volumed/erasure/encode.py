@@ -63,8 +63,9 @@ def encode_volume(
 ) -> Encoded:
     """Encode a volume that takes no writes; what is appended meanwhile is not in the result.
 
-    ``now_ns`` becomes the identity of the run, ``idx_bytes`` is how much of the index counts, None for all. Files of an earlier encode must be gone. Raises `OSError`,
-    `FormatError`, `EcInterrupted`; then all files of the new set are gone too.
+    ``now_ns`` becomes the identity of the run, ``idx_bytes`` is how much of the index counts, None for all. Files of an
+    earlier encode must be gone. Raises `OSError`, `FormatError`, `EcInterrupted`; then all files of the new set are
+    gone too.
     """
     shards = [paths.data(shard_extension(shard)) for shard in range(ratio.check().total)]
     index = paths.index(INDEX)
