@@ -26,7 +26,7 @@ HOUR_S = 3600
 COOKIE = "00c0ffee"
 NO_SIDECARS = ()
 
-INDEX_ON_ONE, EMPTY_INDEX, NO_INDEX, PRUNED, OTHER_SOURCE, RECLAIMED, UNFINISHED = range(21, 28)
+INDEX_ON_ONE, EMPTY_INDEX, NO_INDEX, PRUNED, OTHER_SOURCE, RECLAIMED, UNFINISHED, ARRIVED = range(21, 29)
 
 
 class Rig(NamedTuple):
@@ -147,6 +147,22 @@ def test_a_disk_that_comes_back_has_its_shards_again(rig: Rig) -> None:
 
 def title(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_a_rescan_mounts_what_has_come(rig: Rig) -> None:
+    rig.files.place(rig.dirs[2], ARRIVED)
+    assert rig.mounted(ARRIVED) == set()
+    rig.server.signal(signal.SIGHUP)
+    wait_until(lambda: rig.mounted(ARRIVED) == set(SHARDS), timeout_s=LIMIT_S, what="the shards")
+    assert rig.is_served(ARRIVED)
+
+
+def test_a_deleted_volume_leaves_shards_what_they_need(rig: Rig) -> None:
+    """Of the same id, with their index on another disk."""
+    rig.files.place(rig.dirs[3], RECLAIMED, (0,), NO_SIDECARS)
+    with Node(rig.server) as node:
+        assert node.run(Call("VolumeDelete", pb.VolumeDeleteRequest(volume_id=RECLAIMED))) == {}
+    assert rig.names(RECLAIMED, 3) == {"ec00", "vif"}
 
 
 def test_all_is_there_after_a_restart(rig: Rig) -> None:
