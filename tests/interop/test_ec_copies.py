@@ -21,7 +21,7 @@ from tests.web import upload
 from volumed.erasure.journal import decode_journal
 from volumed.wire import volume_server_pb2 as pb
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.interop
 
 LIMIT_S = 60
 MIB = 1 << 20
