@@ -138,15 +138,20 @@ def test_what_was_not_finished_goes_and_the_volume_is_served(rig: Rig) -> None:
 def test_a_disk_that_comes_back_has_its_shards_again(rig: Rig) -> None:
     with Node(rig.server) as node:
         node.run(Call("VolumeEcShardsUnmount", pb.VolumeEcShardsUnmountRequest(volume_id=EMPTY_INDEX, shard_ids=[2])))
-    (worker,) = [pid for pid in rig.server.pids() if "volumed: disk 0" in title(pid)]
-    os.kill(worker, signal.SIGKILL)
+    killed = worker(rig.server)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: worker(rig.server) != killed, timeout_s=LIMIT_S, what="another worker")
     wait_until(lambda: rig.mounted(INDEX_ON_ONE) == set(SHARDS), timeout_s=LIMIT_S, what="all shards")
     wait_until(lambda: rig.is_served(INDEX_ON_ONE, 7), timeout_s=LIMIT_S, what="all needles")
     assert rig.mounted(EMPTY_INDEX) == set(SHARDS) - {2}, "what was unmounted on another disk stays so"
 
 
-def title(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+def worker(server: Volumed) -> int:
+    """Of the first disk; OSError while there is none."""
+    for pid in server.pids():
+        if Path(f"/proc/{pid}/cmdline").read_text().startswith("volumed: disk 0"):
+            return pid
+    raise OSError("no worker")
 
 
 def test_a_rescan_mounts_what_has_come(rig: Rig) -> None:
