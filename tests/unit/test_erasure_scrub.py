@@ -127,7 +127,7 @@ def test_a_lost_shard(made: Made) -> None:
     assert "no known shard locations" in full.texts[0]
     assert read.texts == []
     reads.here = [3, 4]
-    assert "cannot recover shard 9.0: only 2 shards available [3 4]" in found(made, reads, "reads").texts[0]
+    assert "cannot recover shard 9.2: only 2 shards available [3 4]" in found(made, reads, "reads").texts[0]
 
 
 def test_a_local_scrub_ends_where_it_cannot_read(made: Made) -> None:
