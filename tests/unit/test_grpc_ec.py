@@ -1,0 +1,89 @@
+"""RPCs that make and remove shards, against a scripted node of three disks, the last of which has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.test_grpc_servicers import ScriptedNode, make_node
+from tests.unit.test_grpc_vacuum import FakeCall
+from volumed.bus import ec_calls
+from volumed.errors import Code, DiskUnavailable, VolumedError
+from volumed.grpc.server import served_methods
+from volumed.nodetable import DiskState, NodeTable, create_node_table
+from volumed.wire import volume_server_pb2 as pb
+
+
+@pytest.fixture
+def script() -> ScriptedNode:
+    script = ScriptedNode()
+    script.answers[ec_calls.DeleteShards] = lambda _: ec_calls.ShardsRemaining([])
+    script.answers[ec_calls.ListEcFiles] = lambda _: listing()
+    script.answers[ec_calls.StartRebuild] = lambda _: ec_calls.EcJobStarted(5)
+    return script
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[NodeTable]:
+    table = create_node_table(str(tmp_path / "node.table"), disks=3, fronts=1)
+    for row in table.disks:
+        row.start_epoch(1)
+        row.set_state(DiskState.OK)
+    yield table
+    table.close()
+
+
+def listing() -> ec_calls.EcListing:
+    files = ec_calls.EcFilesView("", 7, {0: 100}, [], {".ecx": 17}, {".ecx": 17}, [])
+    return ec_calls.EcListing(ec_calls.EcDirectories("/none", "/none"), [files])
+
+
+def run(name: str, script: ScriptedNode, table: NodeTable, tmp_path: Path, call: FakeCall, **fields: Any) -> Any:
+    method = served_methods(make_node(script, table, tmp_path))[name]
+    return method(getattr(pb, f"{name}Request")(volume_id=7, **fields), call)
+
+
+def kinds(script: ScriptedNode) -> list[tuple[str, str]]:
+    return [(where.split(".")[0], type(request).__name__) for where, request in script.worker_calls()]
+
+
+def test_a_call_that_is_cancelled_stops_its_job(script: ScriptedNode, table: NodeTable, tmp_path: Path) -> None:
+    script.answers[ec_calls.FollowEcJob] = lambda _: ec_calls.EcJobProgress(1, 10, done=False)
+    with pytest.raises(VolumedError) as failure:
+        run("VolumeEcShardsRebuild", script, table, tmp_path, FakeCall(waits=3))
+    assert failure.value.code is Code.CANCELLED
+    assert kinds(script)[-4:] == [("disk-0", "FollowEcJob")] * 3 + [("disk-0", "StopEcJob")]
+    assert script.worker_calls()[-1][1] == ec_calls.StopEcJob(5)
+
+
+@pytest.mark.parametrize("state", [DiskState.OPENING, DiskState.STUCK], ids=["opening", "stuck"])
+def test_a_disk_that_may_come_back_soon_is_waited_for(
+    script: ScriptedNode, table: NodeTable, tmp_path: Path, state: DiskState
+) -> None:
+    table.disks[1].set_state(state)
+    for name in ("VolumeEcShardsDelete", "VolumeEcShardsRebuild", "VolumeEcShardsToVolume"):
+        with pytest.raises(DiskUnavailable, match=f"disk 1 is {state.name.lower()}") as failure:
+            run(name, script, table, tmp_path, FakeCall())
+        assert failure.value.code is Code.UNAVAILABLE
+    assert not script.worker_calls()
+
+
+@pytest.mark.parametrize("failed", [False, True], ids=["all-serve", "one-failed"])
+def test_an_index_stays_while_a_disk_has_failed(
+    script: ScriptedNode, table: NodeTable, tmp_path: Path, failed: bool
+) -> None:
+    if failed:
+        table.disks[2].set_state(DiskState.FAILED)
+    run("VolumeEcShardsDelete", script, table, tmp_path, FakeCall(), shard_ids=[1])
+    serving = ["disk-0", "disk-1"] if failed else ["disk-0", "disk-1", "disk-2"]
+    deleted = [(disk, "DeleteShards") for disk in serving]
+    assert kinds(script) == (deleted if failed else deleted + [(disk, "DeleteEcIndex") for disk in serving])
+
+
+def test_a_collection_that_would_leave_the_directory(script: ScriptedNode, table: NodeTable, tmp_path: Path) -> None:
+    with pytest.raises(VolumedError, match='invalid collection "../x"'):
+        run("VolumeEcShardsDelete", script, table, tmp_path, FakeCall(), collection="../x", full_teardown=True)
+    assert not script.worker_calls()
