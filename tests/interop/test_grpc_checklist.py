@@ -51,8 +51,6 @@ ONLY_BY_4_44 = {"VolumeDelete"}
 """The rows ★; `VolumeMarkReadonly` looks the volume up first."""
 ONLY_BY_THE_PROJECT = {"VolumeEcShardsDelete"}
 """Rule R8 of docs/spec/erasure-coding.md: the reference of 4.48 removes shards in maintenance mode, too."""
-ONLY_BY_OURS = {"VolumeEcShardsDelete"}
-"""Rule R8 of erasure-coding.md."""
 
 
 class Servers(NamedTuple):
@@ -109,10 +107,6 @@ def fields_of(name: str) -> dict[str, Any]:
     return {field: value for field, value in given.items() if field in known}
 
 
-def is_unserved(answer: tuple[grpc.StatusCode, str]) -> bool:
-    return answer[0] is grpc.StatusCode.UNIMPLEMENTED
-
-
 def maintenance(server: VolumeServer) -> tuple[grpc.StatusCode, str]:
     return grpc.StatusCode.UNKNOWN, f"volume server {server.address} is in maintenance mode"
 
@@ -123,9 +117,7 @@ def test_maintenance_mode(servers: Servers, name: str) -> None:
     assert (ask(servers.weed, name, **fields_of(name)) == maintenance(servers.weed)) is refused
     refused = refused or name in ONLY_BY_THE_PROJECT
     ours = ask(servers.ours, name, **fields_of(name))
-    if is_unserved(ours):
-        pytest.skip("not served yet")
-    assert (ours == maintenance(servers.ours)) is (refused or name in ONLY_BY_OURS)
+    assert (ours == maintenance(servers.ours)) is refused
     older = ask(servers.older, name, **fields_of(name))
     assert (older == maintenance(servers.older)) is (refused or name in ONLY_BY_4_44)
 

@@ -278,7 +278,6 @@ def raw_call(channel: grpc.Channel, path: str, payload: bytes = b"") -> tuple[gr
     [
         (f"/{SERVICE}/Foo", f"unknown method Foo for service {SERVICE}"),
         ("/grpc.health.v1.Health/Check", "unknown service grpc.health.v1.Health"),
-        (f"/{SERVICE}/VolumeEcShardsCopy", "VolumeEcShardsCopy is not implemented by volumed yet"),
     ],
 )
 def test_what_does_not_exist_is_unimplemented(channel, path, text) -> None:

@@ -68,12 +68,10 @@ def method_handler(method: MethodDescriptor, behaviour: Behaviour, gate: AdminGa
     )
 
 
-def refusal(status: grpc.StatusCode, text: str, check: Callable[[grpc.ServicerContext], None] | None = None) -> Handler:
-    """A handler of any arity that ends with the status and the text, unless ``check`` ends it before."""
+def refusal(status: grpc.StatusCode, text: str) -> Handler:
+    """A handler of any arity that ends with the status and the text."""
 
     def refuse(_requests: object, context: grpc.ServicerContext) -> None:
-        if check is not None:
-            check(context)
         context.abort(status, text)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

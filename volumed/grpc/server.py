@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -60,7 +59,7 @@ _OPTIONS = (
 
 
 def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
-    """RPC name → handler of every method this version serves; all others of the contract are UNIMPLEMENTED."""
+    """RPC name → handler of every method of the contract."""
     profile = PROFILES[node.config.compat]
     lifecycle = LifecycleServicer(node, profile)
     configure = ConfigureServicer(node)
@@ -132,15 +131,9 @@ class _VolumeServerHandler(grpc.GenericRpcHandler):
     """Routes a call by its path; speaks the reference's texts for what does not exist."""
 
     def __init__(self, behaviours: dict[str, Behaviour], gate: AdminGate) -> None:
-        self._handlers: dict[str, Handler] = {}
-        for method in _SERVICE_DESCRIPTOR.methods:
-            behaviour = behaviours.get(method.name)
-            if behaviour is None:
-                check = partial(gate.check, method.name)
-                handler = refusal(_UNIMPLEMENTED, texts.not_implemented(method.name), check)
-            else:
-                handler = method_handler(method, behaviour, gate)
-            self._handlers[method.name] = handler
+        self._handlers: dict[str, Handler] = {
+            method.name: method_handler(method, behaviours[method.name], gate) for method in _SERVICE_DESCRIPTOR.methods
+        }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         service, _, method = handler_call_details.method.lstrip("/").rpartition("/")

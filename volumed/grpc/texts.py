@@ -22,7 +22,6 @@ __all__ = [
     "no_such_volume_id",
     "no_volume_for_meta",
     "not_authorized",
-    "not_implemented",
     "not_located",
     "read_blob_failed",
     "replication_not_configured",
@@ -72,11 +71,6 @@ def unknown_method(method: str, service: str) -> str:
 def unknown_service(service: str) -> str:
     """Section 1.1."""
     return f"unknown service {service}"
-
-
-def not_implemented(method: str) -> str:
-    """Ours: an RPC of the contract that this version does not serve."""
-    return f"{method} is not implemented by volumed yet"
 
 
 def no_such_volume_id(volume_id: int) -> str:
