@@ -265,7 +265,8 @@ def test_geometry_comes_from_the_vif_then_the_sidecar_then_defaults() -> None:
         ((FoundFile("d/9.vif", b"{"), None), "load d/9.vif: invalid volume info"),
         (
             (None, ecsum(sidecar(generation=2))),
-            "no .vif and the bitrot sidecar cannot establish the layout: d/9.ecsum records generation 2, not generation 0",
+            "no .vif and the bitrot sidecar cannot establish the layout: "
+            "d/9.ecsum records generation 2, not generation 0",
         ),
         (
             (vif(None), ecsum(sidecar(ratio=None))),
