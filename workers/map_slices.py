@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from volumed.storage.compaction_map import SLICE_ROWS, drop_slice
 from volumed.formats.idx import DELETED
+from volumed.storage.compaction_map import SLICE_ROWS, drop_slice
 from volumed.storage.disk import Disk
 from volumed.storage.map_load import MapScan
 from volumed.storage.needle_map import MapError
