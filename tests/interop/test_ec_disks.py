@@ -9,7 +9,9 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from tests.cluster import Master, Volumed
@@ -53,19 +55,34 @@ class Disks:
         assert delete(self.node.server.address, fid).status == 202
         self.volume.objects[fid] = None
 
+    def ask(self, rpc: str, request: Any) -> Any:
+        """The answer of the node. One whose disk has failed opens that again now and then, and until that has failed,
+        too, it cannot say what is there."""
+        answers = []
+
+        def is_answered() -> bool:
+            try:
+                answers.append(getattr(self.node.stub, rpc)(request, timeout=LIMIT_S))
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+            return bool(answers)
+
+        wait_until(is_answered, timeout_s=LIMIT_S, what=f"an answer to {rpc}")
+        return answers[0]
+
     def rebuild(self) -> list[int]:
-        request = pb.VolumeEcShardsRebuildRequest(**self.fields)
-        return sorted(self.node.stub.VolumeEcShardsRebuild(request, timeout=LIMIT_S).rebuilt_shard_ids)
+        answer = self.ask("VolumeEcShardsRebuild", pb.VolumeEcShardsRebuildRequest(**self.fields))
+        return sorted(answer.rebuilt_shard_ids)
 
     def scrub(self) -> tuple[list[str], list[int]]:
         """Findings, and the shards that are broken."""
-        request = pb.ScrubEcVolumeRequest(mode=CHECKSUM, volume_ids=[self.volume.id])
-        found = self.node.stub.ScrubEcVolume(request, timeout=LIMIT_S)
+        found = self.ask("ScrubEcVolume", pb.ScrubEcVolumeRequest(mode=CHECKSUM, volume_ids=[self.volume.id]))
         return list(found.details), [broken.shard_id for broken in found.broken_shard_infos]
 
     def mounted(self) -> set[int]:
         """Ids of the shards that are served."""
-        info = self.node.stub.VolumeEcShardsInfo(pb.VolumeEcShardsInfoRequest(volume_id=self.volume.id))
+        info = self.ask("VolumeEcShardsInfo", pb.VolumeEcShardsInfoRequest(volume_id=self.volume.id))
         return {shard.shard_id for shard in info.ec_shard_infos}
 
 
@@ -155,8 +172,7 @@ def test_a_disk_is_lost(disks: Disks) -> None:
     disks.delete(3)
     assert disks.wrong() == {}
     assert disks.rebuild() == list(DISKS[0])
-    request = pb.VolumeEcShardsMountRequest(shard_ids=DISKS[0], **disks.fields)
-    assert disks.node.run(Call("VolumeEcShardsMount", request)) == {}
+    disks.ask("VolumeEcShardsMount", pb.VolumeEcShardsMountRequest(shard_ids=DISKS[0], **disks.fields))
     assert disks.mounted() == ALL_SHARDS
     assert {shard: disks.path(shard).read_bytes() for shard in DISKS[0]} == before
     assert disks.wrong() == {}
