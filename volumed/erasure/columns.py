@@ -7,6 +7,7 @@ is one column per thread, whatever the size of the volume.
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,8 @@ COLUMN_BYTES = 256 << 10
 """Divides every block size, so that a column of a data shard is one piece of the `.dat`, and all of a checksum's
 block."""
 
-THREADS = 2
+THREADS = max(1, min(2, len(os.sched_getaffinity(0)) // 2))
+"""Half of the processors: clients need the others."""
 
 _STRETCH_COLUMNS = 64
 """16 MiB of every shard."""
