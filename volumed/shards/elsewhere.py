@@ -82,6 +82,13 @@ class OtherServers:
         """The other servers that have a shard, as far as the master tells."""
         return self._others(self._ask(volume, patience), shard)
 
+    def is_lost(self, volume_id: int, shard: int) -> bool:
+        """Whether the master has said lately that no other server has a shard."""
+        known = self._volumes.get(volume_id)
+        if known is None or known.error is not None or not known.locations.is_fresh(time.monotonic()):
+            return False
+        return not self._others(known, shard)
+
     def renew(self, volume_id: int) -> None:
         """Let the next read of a volume ask the master again; waits if it was asked just now."""
         known = self._volumes.get(volume_id)

@@ -60,6 +60,10 @@ class Elsewhere(Protocol):
         future may raise `NeedleDeleted`, `NoAnswer`."""
         ...
 
+    def is_lost(self, volume_id: int, shard: int) -> bool:
+        """Whether it is known, from a master that was asked lately, that no other server has a shard; never waits."""
+        ...
+
     def renew(self, volume_id: int) -> None:
         """A read could not do with what is known of a volume: let the next one ask again. May wait for a moment."""
         ...

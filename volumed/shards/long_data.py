@@ -67,19 +67,19 @@ class CheckedNeedles:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[tuple[int, int, int], tuple[Without, float]] = {}
+        self._known: dict[tuple[int, int, int], tuple[LongNeedle, float]] = {}
 
-    def find(self, volume: EcVolume, key: int) -> Without | None:
+    def find(self, volume: EcVolume, key: int) -> LongNeedle | None:
         """None: the needle is to be checked."""
-        without, until_s = self._known.get((volume.volume_id, volume.encode_ts_ns, key), (None, 0.0))
-        return without if time.monotonic() < until_s else None
+        known, until_s = self._known.get((volume.volume_id, volume.encode_ts_ns, key), (None, 0.0))
+        return known if time.monotonic() < until_s else None
 
-    def keep(self, volume: EcVolume, key: int, without: Without) -> None:
+    def keep(self, volume: EcVolume, key: int, known: LongNeedle) -> None:
         """It was checked."""
         with self._lock:
             while len(self._known) >= _KNOWN_MAX:
                 del self._known[next(iter(self._known))]
-            self._known[volume.volume_id, volume.encode_ts_ns, key] = without, time.monotonic() + _KNOWN_S
+            self._known[volume.volume_id, volume.encode_ts_ns, key] = known, time.monotonic() + _KNOWN_S
 
     def forget(self, volume: EcVolume, key: int) -> None:
         """The data were wrong after all."""

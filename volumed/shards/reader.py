@@ -15,14 +15,13 @@ from typing import NamedTuple, TypeVar
 from volumed.config.node import NodeConfig
 from volumed.erasure.errors import EcReadFailed, TooFewShards
 from volumed.erasure.layout import Interval
-from volumed.erasure.read import Answer, read_needle, read_span
+from volumed.erasure.read import Answer, answered, read_needle, read_span
 from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedError
 from volumed.formats.idx import Row
 from volumed.formats.needle import HEADER_LENGTH, Needle, decode_header, decode_record, record_length
 from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, outcome
-from volumed.shards.long_data import CheckedNeedles, Without, read_checked, read_record
+from volumed.shards.long_data import CheckedNeedles, LongNeedle, Without, read_checked, read_record
 from volumed.shards.view import EcView, EcVolume, MountedView
-from volumed.storage.long_record import LongRecord
 from volumed.storage.mounted_shards import MountedShards, NotCached
 
 __all__ = ["EcReader", "Repaired", "StoredEcNeedle"]
@@ -31,6 +30,8 @@ _NOW_BYTES_MAX = 256 << 10
 """Longest record that is read on the spot."""
 _WHOLE_BYTES_MAX = 4 << 20
 """Needles of a larger S are long: their data are read in pieces."""
+_RECOVERED_NOW_BYTES_MAX = 64 << 10
+"""The same when a shard of it is lost: k times as much is read."""
 _RECOVERIES_MAX = 4
 """At once; each holds the pieces of k shards."""
 _PATIENT_MAX = 8
@@ -84,12 +85,27 @@ class EcReader:
             length = record_length(size, volume.source.version)
             if length > _NOW_BYTES_MAX:
                 return None
-            pieces = [volume.here[at.shard].read_now(*at) for at in volume.source.layout.intervals(offset, length)]
-            record = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces = list(volume.source.layout.intervals(offset, length))
+            if all(piece.shard in volume.here for piece in pieces):
+                answers = [volume.here[piece.shard].read_now(*piece) for piece in pieces]
+                record = answers[0] if len(answers) == 1 else b"".join(answers)
+            elif length <= _RECOVERED_NOW_BYTES_MAX:
+                record = answered(read_span(volume.source, offset, length), partial(self._piece_now, volume))
+            else:
+                return None
             needle = decode_record(memoryview(record), volume.source.version, size, offset)
-        except (NotCached, KeyError, CorruptNeedle):
+        except (NotCached, TooFewShards, CorruptNeedle):
             return None
         return needle if needle.key == key else None
+
+    def _piece_now(self, volume: EcVolume, wanted: Interval) -> Answer:
+        """None: the shard is lost. Raises `NotCached`."""
+        disk = volume.here.get(wanted.shard)
+        if disk is not None:
+            return disk.read_now(*wanted)
+        if self._elsewhere.is_lost(volume.volume_id, wanted.shard):
+            return None
+        raise NotCached
 
     def find_row(self, volume: EcVolume, key: int) -> Row:
         """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, `RetryError`."""
@@ -144,16 +160,18 @@ class EcReader:
 
     def _read_long(self, gathering: Gathering, row: Row) -> StoredEcNeedle:
         volume, key = gathering.volume, row[0]
-        without = self._checked.find(volume, key)
-        if without is not None:
+        known = self._checked.find(volume, key)
+        if known is not None:
             with suppress(CorruptNeedle):
-                record = read_record(volume, row, partial(self._span, gathering, without))
-                return _long(volume, row, record, without, is_fresh=False)
-        record, without = read_checked(volume, row, partial(self._span, gathering))
-        self._checked.keep(volume, key, without)
-        for shard in without:
-            self._repaired(volume, record.needle, shard)
-        return _long(volume, row, record, without, is_fresh=True)
+                # Read all the same: another server may say that the needle is deleted.
+                record = read_record(volume, row, partial(self._span, gathering, known.without))
+                if record == known.record:
+                    return _long(volume, row, known, is_fresh=False)
+        known = read_checked(volume, row, partial(self._span, gathering))
+        self._checked.keep(volume, key, known)
+        for shard in known.without:
+            self._repaired(volume, known.record.needle, shard)
+        return _long(volume, row, known, is_fresh=True)
 
     def _doubted(self, gathering: Gathering, stored: StoredEcNeedle, cookie: int) -> StoredEcNeedle:
         """A needle with another cookie than the one that is asked for. No checksum covers it: if the other shards say
@@ -166,12 +184,13 @@ class EcReader:
             if header != (cookie, key, size):
                 return stored
             if stored.is_long:
-                self._checked.keep(volume, key, without)
-                return self._read_long(gathering, stored.row)
-            record = self._span(gathering, without, offset, record_length(size, volume.source.version))
+                record = read_record(volume, stored.row, partial(self._span, gathering, without))
+                self._repaired(volume, record.needle, shard)
+                return _long(volume, stored.row, LongNeedle(record, without), is_fresh=False)
+            content = self._span(gathering, without, offset, record_length(size, volume.source.version))
         except TooFewShards:
             return stored
-        needle = decode_record(record, volume.source.version, size, offset)
+        needle = decode_record(content, volume.source.version, size, offset)
         self._repaired(volume, needle, shard)
         return stored._replace(needle=needle)
 
@@ -217,6 +236,6 @@ class EcReader:
             return result
 
 
-def _long(volume: EcVolume, row: Row, record: LongRecord, without: Without, *, is_fresh: bool) -> StoredEcNeedle:
-    needle, start, end = record
+def _long(volume: EcVolume, row: Row, found: LongNeedle, *, is_fresh: bool) -> StoredEcNeedle:
+    (needle, start, end), without = found
     return StoredEcNeedle(volume, row, needle, row[1] + start, end - start, True, without, is_fresh)
