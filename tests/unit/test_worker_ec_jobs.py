@@ -32,7 +32,7 @@ class Files(FileIO):
 
     free_bytes = 1 << 40
 
-    def space(self, path: str) -> SpaceInfo:
+    def space(self, path: str) -> SpaceInfo:  # noqa: ARG002
         return SpaceInfo(1 << 41, self.free_bytes)
 
 
