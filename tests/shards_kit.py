@@ -64,6 +64,7 @@ class FakeElsewhere:
         self.deleted: set[int] = set()
         self.asked: list[tuple[int, bool]] = []
         self.why_unknown = ""
+        self.master_was_asked = False
         self.arriving: dict[int, File] = {}
         """Shards that the master tells of only when it is asked again."""
 
@@ -81,6 +82,10 @@ class FakeElsewhere:
         else:
             future.set_result(FileIO().read_at(file, wanted.offset, wanted.length))
         return future
+
+    def is_lost(self, volume_id: int, shard: int) -> bool:
+        del volume_id
+        return self.master_was_asked and shard not in self.files
 
     def renew(self, volume_id: int) -> None:
         del volume_id

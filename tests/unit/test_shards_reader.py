@@ -47,6 +47,22 @@ def test_one_disk_with_everything(made: Made) -> None:
     assert node.elsewhere.asked == [], "nobody else is asked for what is here"
 
 
+@pytest.mark.parametrize("lost", [[0], [0, 1]], ids=str)
+def test_what_is_cached_but_for_lost_shards_is_recovered_on_the_spot(made: Made, lost: list[int]) -> None:
+    """Once the master has said that nobody has them: another server might know of a deletion."""
+    volume, encoded = made
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, [shard for shard in ALL if shard not in lost]))
+    key = across_a_border(volume)[0]
+    assert data(node, key) == volume.contents[key]
+    assert node.reader.read_now(node.volume, key) is None
+    node.elsewhere.master_was_asked = True
+    found = node.reader.read_now(node.volume, key)
+    assert found is not None
+    assert bytes(found.data) == volume.contents[key]
+    node.elsewhere.files = FakeElsewhere(volume, lost).files
+    assert node.reader.read_now(node.volume, key) is None
+
+
 def test_what_is_not_cached_waits(made: Made) -> None:
     volume, encoded = made
     node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL, files=ColdFiles()))
