@@ -22,7 +22,7 @@ from tests.shell_kit import LIMIT_S, TRUST, Volume
 from tests.web import Response, get, multipart, request, upload
 from volumed.wire import master_pb2, master_pb2_grpc
 
-__all__ = ["ALL_SHARDS", "MAKE_UPS", "EcCluster", "EcVolume", "Readers", "started_cluster"]
+__all__ = ["ALL_SHARDS", "MAKE_UPS", "EcCluster", "EcVolume", "Readers", "Wrong", "started_cluster"]
 
 GRPC_PORT_ABOVE = 10_000
 """``ec.scrub`` takes the gRPC port of every server to be so much above the other one."""

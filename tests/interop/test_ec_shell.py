@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ec_cluster import ALL_SHARDS, MAKE_UPS, EcCluster, EcVolume, Readers, started_cluster
+from tests.cluster import WeedVolume
+from tests.ec_cluster import ALL_SHARDS, MAKE_UPS, EcCluster, EcVolume, Readers, Wrong, started_cluster
 from tests.grpc_kit import Call
 from volumed.wire import volume_server_pb2 as pb
 
@@ -78,6 +79,13 @@ def test_balance(cluster: EcCluster) -> None:
     cluster.check(volume)
 
 
+def is_recovered_by_the_reference(cluster: EcCluster, volume: EcVolume, wrong: Wrong) -> bool:
+    """Not every server is told of a deletion. When the shards of those that were told are gone already, the reference
+    puts the needle together from the others."""
+    asks_the_reference = isinstance(cluster.node(wrong.server).server, WeedVolume)
+    return asks_the_reference and wrong.status == 200 and volume.objects[wrong.fid] is None
+
+
 def test_decode(cluster: EcCluster) -> None:
     volume = encoded(cluster)
     for key, node in zip(range(1, 4), cluster.nodes[::2], strict=True):
@@ -85,7 +93,8 @@ def test_decode(cluster: EcCluster) -> None:
     with Readers(volume, cluster.servers) as readers:
         cluster.shell(f"ec.decode -collection {volume.collection} -volumeId {volume.id} -checkMinFreeSpace=false")
     # While the shell removes shards, servers that still have some of them cannot read.
-    assert [wrong for wrong in readers.wrong if wrong.status != 500] == []
+    failed = [wrong for wrong in readers.wrong if wrong.status != 500]
+    assert [wrong for wrong in failed if not is_recovered_by_the_reference(cluster, volume, wrong)] == []
     cluster.await_shards(volume, lambda found: not found, "no shards")
     assert len(cluster.files(volume, ".dat")) == 1
     assert cluster.files(volume, ".ec*") == []
