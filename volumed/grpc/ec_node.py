@@ -25,11 +25,11 @@ from volumed.bus.ec_calls import (
 )
 from volumed.erasure.journal import decode_journal
 from volumed.erasure.names import INDEX, JOURNAL
-from volumed.errors import Code, DiskUnavailable, VolumedError
+from volumed.errors import Code, VolumedError
 from volumed.formats.volumename import format_base_name
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
-from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskState
+from volumed.nodetable import DISK_STATES_THAT_SERVE
 from volumed.storage.fileio import FileIO
 
 __all__ = ["EcHolder", "EcNode"]
@@ -102,15 +102,6 @@ class EcNode:
                 if not volume.users:
                     del self._locks[volume_id]
 
-    def disks(self) -> list[int]:
-        """Ids of the disks that serve. Raises `DiskUnavailable` when another one may do so soon: what it has of a
-        volume would be overlooked. One that has failed is not waited for."""
-        states = self.node.disk_states()
-        for disk_id, state in enumerate(states):
-            if state not in DISK_STATES_THAT_SERVE and state is not DiskState.FAILED:
-                raise DiskUnavailable(f"disk {disk_id} is {state.name.lower()}", Code.UNAVAILABLE)
-        return [disk_id for disk_id, state in enumerate(states) if state in DISK_STATES_THAT_SERVE]
-
     @property
     def is_complete(self) -> bool:
         """Whether all disks serve: nothing of a volume can be out of sight."""
@@ -119,7 +110,7 @@ class EcNode:
     def holders(self, volume_id: int) -> list[EcHolder]:
         """What the disks have of volumes with the id, in their order. Raises `VolumedError`."""
         found = []
-        for disk_id in self.disks():
+        for disk_id in self.node.certain_disks():
             listing = self.node.worker(disk_id, ListEcFiles(volume_id), _LIST_TIMEOUT_S)
             found += [EcHolder(disk_id, listing.directories, files) for files in listing.volumes]
         return found

@@ -78,6 +78,15 @@ class GrpcNode:
         """States of all disks, in their order."""
         return [row.state for row in self._table.disks]
 
+    def certain_disks(self) -> list[int]:
+        """Ids of the disks that serve. Raises `DiskUnavailable` when another one may do so soon: what it has of a
+        volume would be overlooked. One that has failed is not waited for."""
+        states = self.disk_states()
+        for disk_id, state in enumerate(states):
+            if state not in DISK_STATES_THAT_SERVE and state is not DiskState.FAILED:
+                raise DiskUnavailable(f"disk {disk_id} is {state.name.lower()}", Code.UNAVAILABLE)
+        return self.serving_disks()
+
     def serving_disks(self) -> list[int]:
         """Ids of the disks whose workers answer, ascending."""
         return [i for i, row in enumerate(self._table.disks) if row.state in DISK_STATES_THAT_SERVE]

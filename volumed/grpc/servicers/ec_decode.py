@@ -69,7 +69,7 @@ class EcDecodeServicer:
 
     def _staging_disk(self, volume_id: int, collection: str, disk_type: str) -> int | None:
         files, name = FileIO(), f"{format_base_name(collection, volume_id)}.dat{COPYING}"
-        for disk_id in self._ec.disks():
+        for disk_id in self._ec.node.certain_disks():
             disk = self._node.config.disks[disk_id]
             if disk.disk_type == disk_type and files.exists(f"{disk.directory}/{name}"):
                 return disk_id

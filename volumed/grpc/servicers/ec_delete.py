@@ -49,7 +49,7 @@ class EcDeleteServicer:
 
     def _delete_generations(self, request: pb.VolumeEcShardsDeleteRequest) -> None:
         below = request.delete_generations_older_than
-        for disk_id in self._ec.disks():
+        for disk_id in self._ec.node.certain_disks():
             wanted = DeleteEcGenerations(request.volume_id, request.collection, below)
             self._node.worker(disk_id, wanted, _REMOVE_TIMEOUT_S)
 
@@ -57,7 +57,7 @@ class EcDeleteServicer:
         """On all disks; the index too when no shard is left."""
         volume_id, collection = request.volume_id, request.collection
         doomed = list(request.shard_ids if shard_ids is None else shard_ids)
-        disks = self._ec.disks()
+        disks = self._ec.node.certain_disks()
         remaining = [
             self._node.worker(disk_id, DeleteShards(volume_id, collection, doomed), _REMOVE_TIMEOUT_S).shard_ids
             for disk_id in disks
@@ -70,7 +70,7 @@ class EcDeleteServicer:
 
 def wipe_on_all(ec: EcNode, doing: str, volume_id: int, collection: str, encode_ts_ns: int = 0) -> None:
     """Remove what was encoded of a volume from every disk. Raises `VolumedError`: ``<doing> on <directory>: …``."""
-    for disk_id in ec.disks():
+    for disk_id in ec.node.certain_disks():
         try:
             ec.node.worker(disk_id, WipeEcFiles(volume_id, collection, encode_ts_ns), _REMOVE_TIMEOUT_S)
         except VolumedError as error:

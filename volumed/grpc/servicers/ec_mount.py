@@ -127,6 +127,7 @@ class EcMountServicer:
         for disk_id in self._node.serving_disks():
             call = UnmountShards(request.volume_id, list(request.shard_ids), request.encode_ts_ns)
             self._node.worker(disk_id, call)
+        self._node.certain_disks()  # one that comes back has them mounted
         return pb.VolumeEcShardsUnmountResponse()
 
     def info(self, request: pb.VolumeEcShardsInfoRequest) -> pb.VolumeEcShardsInfoResponse:
@@ -143,6 +144,7 @@ class EcMountServicer:
                         shard_id=shard_id, size=size, collection=view.collection, volume_id=request.volume_id
                     )
         if not told:
+            self._node.certain_disks()  # what is away for a moment is not "not found"
             raise EcVolumeNotFound.for_info(request.volume_id)
         return response
 

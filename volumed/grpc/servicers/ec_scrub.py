@@ -40,6 +40,7 @@ class EcScrubServicer:
             mounted = self._node.shards(volume_id)
             if not mounted:
                 if request.volume_ids:
+                    self._node.certain_disks()
                     raise VolumedError(texts.scrubbed_ec_volume_not_found(volume_id))
                 continue
             if request.mode not in EC_SCRUB_MODES:
