@@ -23,10 +23,18 @@ __all__ = ["ColdFiles", "FakeElsewhere", "HungFiles", "Journal", "SmallNode", "m
 
 
 class Journal:
-    """In place of a disk's map: what the journal deletes."""
+    """In place of a disk's map: the record of a volume, and what the journal deletes."""
 
-    def __init__(self) -> None:
+    def __init__(self, raw: bytes) -> None:
         self.deleted: set[int] = set()
+        self._raw: bytes | None = raw
+
+    def shards(self, _volume_id: int) -> bytes | None:
+        return self._raw
+
+    def unmount(self) -> None:
+        self._raw = None
+        self.deleted.clear()
 
     def is_deleted(self, _map_id: int, key: int) -> bool:
         return key in self.deleted
@@ -113,7 +121,8 @@ def mounted(
         geometry.encode_ts_ns if encode_ts_ns is None else encode_ts_ns,
         geometry.dat_size, 0, "", volume.paths.data(""), volume.paths.index(""), lengths,
     )  # fmt: skip
-    return MountedShards(9, disk_id, record, record.encode(), Journal(), ShardFiles(files or FileIO(), 64))  # type: ignore[arg-type]
+    raw = record.encode()
+    return MountedShards(9, disk_id, record, raw, Journal(raw), ShardFiles(files or FileIO(), 64))  # type: ignore[arg-type]
 
 
 class SmallNode:

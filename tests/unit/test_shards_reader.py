@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.erasure_kit import RATIO, SmallVolume
+from tests.erasure_kit import RATIO, WIDTH, SmallVolume
 from tests.shards_kit import ColdFiles, FakeElsewhere, HungFiles, SmallNode, mounted
 from volumed.erasure.encode import Encoded
 from volumed.erasure.errors import EcReadFailed, NoSuchEcNeedle
 from volumed.erasure.layout import MIB
-from volumed.errors import CorruptNeedle, NeedleDeleted
+from volumed.errors import CorruptNeedle, NeedleDeleted, VolumeNotFound
 from volumed.formats.idx import Row
 from volumed.shards import reader
 from volumed.shards.gathering import Patience
@@ -138,6 +138,34 @@ def test_shards_of_another_encode_run_are_left_alone(made: Made) -> None:
         mounted(volume, encoded, [1, 2, 3, 4], disk_id=1, encode_ts_ns=77),
     )
     assert {shard: disk.disk_id for shard, disk in unknown.volume.here.items()} == {0: 0, 1: 0, 2: 1, 3: 1, 4: 1}
+
+
+def test_the_index_of_another_encode_run_is_not_asked(made: Made, tmp_path: Path) -> None:
+    """Not even when it is in the page cache, and the right one is not."""
+    volume, encoded = made
+    other = SmallVolume(tmp_path / "other", needles=10)
+    node = SmallNode(
+        FakeElsewhere(volume),
+        mounted(volume, encoded, ALL, disk_id=0, files=ColdFiles()),
+        mounted(other, other.encode(), [0], disk_id=1, encode_ts_ns=77),
+    )
+    assert node.disks[1].find_row(5, WIDTH) is not None, "it is open now"
+    assert data(node, 50) == volume.contents[50]
+
+
+def test_a_deletion_is_not_overlooked_when_the_volume_goes(made: Made) -> None:
+    """Its entries leave the map while a read is under way; what another disk says still counts."""
+    volume, encoded = made
+    one, two = mounted(volume, encoded, ALL, disk_id=0), mounted(volume, encoded, [1], disk_id=1)
+    node = SmallNode(FakeElsewhere(volume), one, two)
+    found = node.volume
+    one.reader.unmount()  # type: ignore[attr-defined]
+    assert node.reader.read(found, 5).needle.data == volume.contents[5]
+    two.reader.unmount()  # type: ignore[attr-defined]
+    with pytest.raises(VolumeNotFound):
+        node.reader.read(found, 5)
+    with pytest.raises(VolumeNotFound):
+        node.reader.read_now(found, 5)
 
 
 def test_a_hung_disk_is_done_without(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

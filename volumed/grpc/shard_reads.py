@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from volumed.erasure.layout import Interval
 from volumed.erasure.needle_scrub import UnreadablePiece
 from volumed.erasure.read import Answer, answered, read_span
-from volumed.errors import NeedleDeleted
+from volumed.errors import DiskUnavailable, NeedleDeleted, VolumeNotFound
 from volumed.shards.gathering import PATIENT, Elsewhere, NoAnswer
 from volumed.shards.view import EcVolume
 from volumed.storage.fileio import Buffer, error_text
@@ -62,7 +62,10 @@ class VolumeShardReads:
         return found
 
     def _is_deleted(self, key: int) -> bool:
-        return key != _ANY_NEEDLE and any(disk.is_deleted(key) for disk in self._volume.disks)
+        try:
+            return key != _ANY_NEEDLE and self._volume.is_deleted(key)
+        except (VolumeNotFound, DiskUnavailable):
+            return False
 
     def _answer(self, wanted: Interval) -> Answer:
         try:

@@ -11,7 +11,7 @@ from volumed.erasure.code import Ratio
 from volumed.erasure.errors import NoSuchEcNeedle
 from volumed.erasure.geometry import Geometry, accepts
 from volumed.erasure.read import EcSource
-from volumed.errors import NeedleDeleted
+from volumed.errors import DiskUnavailable, NeedleDeleted, VolumeNotFound
 from volumed.formats.idx import Row
 from volumed.storage.mounted_shards import MountedShards
 
@@ -30,8 +30,10 @@ class EcVolume(NamedTuple):
     volume_id: int
     disks: tuple[MountedShards, ...]
     """Never empty. The first one says how the volume was encoded."""
+    fitting: tuple[MountedShards, ...]
+    """Those of the same encode run: only their indexes and shards tell where needles are, and what they are."""
     here: dict[int, MountedShards]
-    """By id, who has the shards that may be read: those of the same encode run."""
+    """By id, who has the shards that may be read."""
     source: EcSource
     """The shards of this node are read first."""
 
@@ -39,14 +41,14 @@ class EcVolume(NamedTuple):
     def of(cls, volume_id: int, disks: tuple[MountedShards, ...]) -> EcVolume:
         """What some disks have, at least one, together."""
         first = disks[0].record
-        usable = [disk for disk in disks if accepts(first.encode_ts_ns, disk.record.encode_ts_ns)]
+        fitting = tuple(disk for disk in disks if accepts(first.encode_ts_ns, disk.record.encode_ts_ns))
         # Of a shard that two disks have, the first counts.
-        here = {shard: disk for disk in reversed(usable) for shard in disk.record.shards}
+        here = {shard: disk for disk in reversed(fitting) for shard in disk.record.shards}
         ratio = Ratio(first.data_shards, first.parity_shards)
         geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
         layout = geometry.layout(max(first.shards.values(), default=0))
         source = EcSource(volume_id, first.version, layout, tuple(sorted(here)))
-        return cls(volume_id, disks, here, source)
+        return cls(volume_id, disks, fitting, here, source)
 
     @property
     def encode_ts_ns(self) -> int:
@@ -54,13 +56,26 @@ class EcVolume(NamedTuple):
         return self.disks[0].record.encode_ts_ns
 
     def live(self, key: int, row: Row | None) -> Row:
-        """The row that the index has for a needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`: by the index, or by the
-        journal of any disk."""
+        """The row that the index has for a needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`: by the index, or by a
+        journal, and what `is_deleted` raises."""
         if row is None:
             raise NoSuchEcNeedle
-        if row[2] < 0 or any(disk.is_deleted(key) for disk in self.disks):
+        if row[2] < 0 or self.is_deleted(key):
             raise NeedleDeleted
         return row
+
+    def is_deleted(self, key: int) -> bool:
+        """Whether the journal of any disk deletes a needle; each is complete. Raises `VolumeNotFound` or
+        `DiskUnavailable` when the last disk that could tell has just gone."""
+        answers, gone = set(), None
+        for disk in self.disks:
+            try:
+                answers.add(disk.is_deleted(key))
+            except (VolumeNotFound, DiskUnavailable) as error:
+                gone = error
+        if gone is not None and not answers:
+            raise gone
+        return True in answers
 
 
 class EcView:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from volumed.erasure.index import search_index
 from volumed.erasure.names import INDEX, shard_extension
+from volumed.errors import DiskUnavailable, VolumeNotFound
 from volumed.formats.idx import Row
 from volumed.storage.ec_records import EcRecord
 from volumed.storage.file_cache import FileCache
@@ -47,11 +48,19 @@ class MountedShards(NamedTuple):
     files: ShardFiles
 
     def is_deleted(self, key: int) -> bool:
-        """Whether the journal of this disk deletes a needle."""
+        """Whether the journal of this disk deletes a needle. Raises `VolumeNotFound` and `DiskUnavailable` when nobody
+        can tell any more: entries go with the volume that is unmounted, and with the disk."""
+        map_id = self.record.map_id
         try:
-            return self.reader.is_deleted(self.record.map_id, key)
+            if self.reader.is_deleted(map_id, key):
+                return True
+            raw = self.reader.shards(self.volume_id)
         except MapError:
-            return False  # the disk has just stopped to serve
+            raise DiskUnavailable(f"disk {self.disk_id} has just stopped to serve") from None
+        # The record is looked at last: as long as it names the entries, they are complete.
+        if raw != self.raw and (raw is None or EcRecord.decode(raw).map_id != map_id):
+            raise VolumeNotFound.of(self.volume_id)
+        return False
 
     def find_row(self, key: int, width: int) -> Row | None:
         """The row of a needle in the `.ecx`, whatever its size; waits for the disk. Raises `OSError`."""
