@@ -16,7 +16,7 @@ from tests.shards_kit import mounted
 from volumed.bus.calls import EcLocations, Location, LookupEcVolume
 from volumed.config.node import NodeConfig
 from volumed.erasure.layout import Interval
-from volumed.errors import NeedleDeleted, RetryError
+from volumed.errors import NeedleDeleted, RetryError, VolumedError
 from volumed.security.settings import SecuritySettings, write_security
 from volumed.shards.elsewhere import OtherServers
 from volumed.shards.gathering import NoAnswer, Patience
@@ -176,5 +176,16 @@ def test_one_look_up_for_all_who_want_to_know(rig: Rig) -> None:
 
 
 def test_a_deletion_there(rig: Rig) -> None:
-    rig.peers.delete(peer_address(rig.location), rig.volume, 5, LIMIT.peer_s)
+    rig.holder.answers = [message(deleted=True)]
+    rig.peers.delete(peer_address(rig.location), rig.volume, 5, 2, LIMIT.peer_s)
     assert rig.holder.deleted == [5]
+    (asked,) = rig.holder.asked
+    assert (asked.shard_id, asked.file_key, asked.encode_ts_ns) == (2, 5, RUN)
+
+
+@pytest.mark.parametrize("answers", [[], [message(b"1", 7)]], ids=["no such shard", "another run"])
+def test_a_deletion_where_the_shard_is_no_more(rig: Rig, answers: list[pb.VolumeEcShardReadResponse]) -> None:
+    """Who has the volume no more says yes to any deletion."""
+    rig.holder.answers = answers
+    with pytest.raises(VolumedError):
+        rig.peers.delete(peer_address(rig.location), rig.volume, 5, 2, LIMIT.peer_s)

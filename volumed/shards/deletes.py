@@ -7,6 +7,9 @@ complete.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from volumed.bus.calls import Location
 from volumed.bus.ec_calls import DeleteEcNeedle
 from volumed.erasure.errors import EcCookieMismatch, NoShardLocation
 from volumed.errors import VolumedError, VolumeNotFound
@@ -52,28 +55,31 @@ class EcDeletes:
                 return record_length(length, version)
         raise NoShardLocation.of(volume.volume_id)
 
-    def journal_here(self, volume: EcVolume, key: int) -> None:
-        """Write the deletion to the journal of every disk of this node. Raises the first error, after all."""
+    def journal_here(self, volume: EcVolume, key: int) -> bool:
+        """Write the deletion to the journal of every disk of this node; False: all have unmounted the volume meanwhile.
+        Raises the first error, after all."""
         failed: VolumedError | None = None
+        is_journaled = False
         for disk in volume.disks:
             try:
                 self._calls.worker(disk.disk_id, DeleteEcNeedle(volume.volume_id, key), _CALL_TIMEOUT_S)
+                is_journaled = True
             except VolumeNotFound:
-                continue  # unmounted meanwhile
+                continue
             except VolumedError as error:
                 failed = failed or error
         if failed is not None:
             raise failed
+        return is_journaled
 
     def _journal(self, volume: EcVolume, key: int, shard: int) -> bool:
         """On a server that has the shard, this one first; False: nobody is known to have it."""
-        if shard in volume.here:
-            self.journal_here(volume, key)
+        if shard in volume.here and self.journal_here(volume, key):
             return True
         failed: VolumedError | None = None
-        for location in self._elsewhere.locations(volume, shard, PATIENT):
+        for location in self._holders(volume, shard):
             try:
-                self._peers.delete(peer_address(location), volume, key, PATIENT.peer_s)
+                self._peers.delete(peer_address(location), volume, key, shard, PATIENT.peer_s)
             except VolumedError as error:
                 failed = error
             else:
@@ -81,3 +87,11 @@ class EcDeletes:
         if failed is not None:
             raise failed
         return False
+
+    def _holders(self, volume: EcVolume, shard: int) -> Iterator[Location]:
+        """The other servers that are known to have a shard; when those do not help, those that the master names now."""
+        known = self._elsewhere.locations(volume, shard, PATIENT)
+        yield from known
+        if known:
+            self._elsewhere.renew(volume.volume_id)
+            yield from (new for new in self._elsewhere.locations(volume, shard, PATIENT) if new not in known)

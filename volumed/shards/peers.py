@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from volumed.erasure.geometry import accepts
@@ -93,8 +94,15 @@ class ShardPeers:
             parts.append(message.data)
         return b"".join(parts)
 
-    def delete(self, address: str, volume: EcVolume, key: int, timeout_s: float) -> None:
-        """Have the server write a deletion to its journal. Raises `PeerError`."""
+    def delete(self, address: str, volume: EcVolume, key: int, shard: int, timeout_s: float) -> None:
+        """Have the server write a deletion to its journal, and see that it does have the shard. Raises `PeerError`, and
+        `RetryError` when its shard is of another encode run."""
+        self._delete(address, volume, key, timeout_s)
+        # DEVIATE: a server that has the volume no more says yes to any deletion.
+        with suppress(NeedleDeleted):
+            self._read(address, volume, key, Interval(shard, 0, 1), timeout_s)
+
+    def _delete(self, address: str, volume: EcVolume, key: int, timeout_s: float) -> None:
         from volumed.wire.volume_server_pb2 import VolumeEcBlobDeleteRequest
 
         record = volume.disks[0].record
