@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from volumed.bus.calls import EcLocations, Location, LookupEcVolume
+from volumed.bus.calls import EcLocations, LookupEcVolume
 from volumed.bus.ec_calls import EcListing, ListEcFiles
 from volumed.config.address import join_host_port
 from volumed.erasure.names import INDEX
@@ -14,6 +14,7 @@ from volumed.grpc.ec_pull import EcPull
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.peer import Peer
 from volumed.grpc.streams import Call
+from volumed.shards.peers import peer_address
 from volumed.shards.planner import ShardPlanner
 from volumed.storage.throttle import Throttle
 
@@ -32,7 +33,7 @@ def fetch_index(node: GrpcNode, call: Call, volume_id: int, collection: str, dis
         return False
     here = join_host_port(node.config.ip, node.config.port)
     locations = (location for shard in found.shards.values() for location in shard if location.url != here)
-    peers = dict.fromkeys(map(_address, locations))
+    peers = dict.fromkeys(map(peer_address, locations))
     return any(_fetch(node, call, source, volume_id, collection, disk_id) for source in peers)
 
 
@@ -58,10 +59,6 @@ def recover_indexes(node: GrpcNode, call: Call, volume_id: int) -> None:
             fetch_index(node, call, found_id, collection, disk_id)
     if lost:
         ShardPlanner(node.worker, len(node.config.disks)).run(node.serving_disks(), volume_id=volume_id)
-
-
-def _address(location: Location) -> str:
-    return f"{location.url}.{location.grpc_port}" if location.grpc_port else location.url
 
 
 def _fetch(node: GrpcNode, call: Call, source: str, volume_id: int, collection: str, disk_id: int) -> bool:
