@@ -11,6 +11,7 @@ from volumed.bus.router import Reply
 from volumed.erasure.errors import EcInterrupted
 from volumed.errors import ClientError, CompactionError, DiskError, VolumeBusy, VolumedError
 from volumed.storage.compaction import Compaction
+from volumed.storage.compaction_commit import SwapInterrupted
 from volumed.storage.disk import Disk
 from volumed.storage.ec_decode import (
     Decoded,
@@ -20,6 +21,7 @@ from volumed.storage.ec_decode import (
     put_in_place,
     remove_outdated,
 )
+from volumed.storage.ec_keep import Present
 from volumed.storage.site import VolumePaths
 from volumed.storage.volume import Volume
 from workers.compaction_commit import CompactionCommit
@@ -35,7 +37,7 @@ class EcDecoding:
     """Used on the loop thread.
 
     A normal volume of the id that is mounted stays in use, and takes the new files over as it does after a vacuum: what
-    is written to it since the decode began is in them too.
+    was written to it since the encode is in them too, until the last moment.
     """
 
     def __init__(self, disk: Disk, shell: Shell, compactions: Compactions, jobs: EcJobs) -> None:
@@ -55,7 +57,9 @@ class EcDecoding:
         # A mount looks beside the `.dat` first.
         beside = VolumePaths(own.data_directory, own.data_directory, own.base_name)
         target = beside if volume is None else volume.paths
-        task = DecodeTask(self._disk.site, volume_id, collection, [own, *others], target, volume is not None)
+        followed = 0 if volume is None else volume.progress.idx_bytes
+        present = None if volume is None else Present(volume.dat, volume.idx, followed)
+        task = DecodeTask(self._disk.site, volume_id, collection, [own, *others], target, present)
         job = self._jobs.start(volume_id, "decode", reply, partial(self._release, volume_id, volume))
         if volume is None:
             self._disk.arriving.add(volume_id)
@@ -63,7 +67,6 @@ class EcDecoding:
         else:
             self._compactions.forget_volume(volume_id)
             volume.held_while = "being decoded"
-            followed = volume.progress.idx_bytes
             done = partial(self._decoded_under, job, task, Compaction(volume, 0, 0), followed)
         self._jobs.run(job, partial(decode_set, task, job.progress), done)
 
@@ -97,6 +100,8 @@ class EcDecoding:
         def work() -> None:
             try:
                 put_in_place(task, decoded)
+            except SwapInterrupted:
+                raise  # the next start needs what is left
             except (OSError, VolumedError):
                 discard_decoded(decoded)
                 raise

@@ -14,9 +14,11 @@ from typing import NamedTuple
 from volumed.erasure.columns import Progress
 from volumed.erasure.decode import decode_layout, write_dat, write_idx
 from volumed.erasure.errors import EcInterrupted, EcVolumeUnusable
+from volumed.erasure.geometry import judge_sidecar
 from volumed.erasure.index import live_bytes
 from volumed.erasure.journal import decode_journal
 from volumed.erasure.names import DECODING, JOURNAL, SIDECAR
+from volumed.erasure.scrub import check_shards
 from volumed.errors import VolumedError
 from volumed.formats.idx import DELETED, decode_rows, pack_rows
 from volumed.formats.superblock import SUPERBLOCK_LENGTH_MAX, SuperBlock
@@ -25,6 +27,7 @@ from volumed.storage.compaction import Compacted, Compaction
 from volumed.storage.compaction_commit import finish_swap, swap_files
 from volumed.storage.ec_encode import require_space
 from volumed.storage.ec_files import index_path, remove_logged
+from volumed.storage.ec_keep import Kept, Present, append_kept, find_present, newer_in
 from volumed.storage.ec_rebuild import EcSet, find_set
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.index_scan import scan_rows
@@ -47,8 +50,8 @@ class DecodeTask(NamedTuple):
     """Where the shards are; those of this disk first, which has the index."""
     target: VolumePaths
     """Of the files that are made."""
-    is_mounted: bool
-    """A normal volume has files there, and is going to take the new ones over."""
+    mounted: Present | None = None
+    """The normal volume of the id that is in use, and is going to take the new files over."""
 
 
 class Decoded(NamedTuple):
@@ -68,17 +71,20 @@ def decode_set(task: DecodeTask, progress: Progress) -> Decoded:
         progress.when_stopped(compaction.stop)
         try:
             new = compaction.run()
-            if compaction.drops:
-                compaction.discard()
-                raise EcVolumeUnusable.damaged(task.volume_id, compaction.drops)
         except VolumedError as error:
             progress.require_running()
-            if task.is_mounted:
+            if task.mounted is not None:
                 raise
             # The reference only logs it, too: what is deleted stays in the file for the next vacuum.
             _log.warning("volume %d is not compacted: %s", task.volume_id, error.text)
             return Decoded(compaction, _as_it_is(volume, compaction), deleted)
         progress.require_running()
+        if compaction.drops:
+            compaction.discard()
+            if task.mounted is not None or not _are_vouched_for(task, progress):
+                # DEVIATE: the reference puts the damage in the place of what other shards can recover.
+                raise EcVolumeUnusable.damaged(task.volume_id, compaction.drops)
+            new = _as_it_is(volume, compaction)
         return Decoded(compaction, new, deleted)
     except EcInterrupted:
         Compaction.remove_files(volume)
@@ -124,20 +130,34 @@ def _put_together(task: DecodeTask, progress: Progress) -> tuple[Volume, frozens
     if index is None:
         raise EcVolumeUnusable.missing(task.volume_id)
     ecx = files.open(index, writable=False)
-    live = live_bytes(files, ecx, width, superblock.version)
+    version = superblock.version
+    live = live_bytes(files, ecx, width, version)
     if live is None:
         raise EcVolumeUnusable.empty(task.volume_id)
     layout = decode_layout(found.geometry, files.size(shards[0]), live, task.disks[0].data(""))
-    require_space(files, target, 2 * (live + files.size(ecx)))
     deleted = _journaled(files, task.disks)
+    present = task.mounted or find_present(files, (target, task.disks[0]), width)
+    kept = Kept([], frozenset()) if present is None else newer_in(files, present, ecx, deleted, width, version)
+    require_space(files, target, 2 * (live + kept.length(version) + files.size(ecx)))
     dat, idx = target.data(".dat") + DECODING, target.index(".idx") + DECODING
     try:
         write_dat(files, layout, shards, dat, live, progress)
-        write_idx(files, ecx, sorted(deleted), idx, width)
-        return _as_volume(task, files.open(dat), files.open(idx), superblock), deleted
+        write_idx(files, ecx, sorted(deleted | kept.deleted), idx, width)
+        made = files.open(dat), files.open(idx)
+        if present is not None:
+            append_kept(files, present, kept, *made, width, version)
+        return _as_volume(task, *made, superblock), deleted
     except BaseException:
         _remove_staged(task)
         raise
+
+
+def _are_vouched_for(task: DecodeTask, progress: Progress) -> bool:
+    """Whether the data shards are what their checksums say: what is damaged was so before the encode."""
+    found = find_set(task.site.files, task.disks)
+    _, sidecar = judge_sidecar(found.geometry, found.sidecar)
+    data = {shard_id: file for shard_id, file in found.shards.items() if shard_id < found.geometry.ratio.data}
+    return sidecar is not None and not check_shards(task.site.files, sidecar, data, progress)
 
 
 def _data_shards(volume_id: int, found: EcSet) -> list[File]:
