@@ -124,20 +124,29 @@ def test_too_few_shards(made: Made) -> None:
         node.reader.read(node.volume, volume.rows[0][0])
 
 
-def test_shards_of_another_encode_run_are_left_alone(made: Made) -> None:
+@pytest.mark.parametrize("older", [0, 1])
+def test_shards_of_an_older_encode_run_are_left_alone(made: Made, older: int) -> None:
+    """Their disk was away while the volume was encoded anew: what they have may be deleted since."""
+    volume, encoded = made
+    runs = [77 if disk_id == older else None for disk_id in range(2)]
+    node = SmallNode(
+        FakeElsewhere(volume),
+        mounted(volume, encoded, [0, 1], disk_id=0, encode_ts_ns=runs[0]),
+        mounted(volume, encoded, [2, 3, 4], disk_id=1, encode_ts_ns=runs[1]),
+    )
+    assert {disk.disk_id for disk in node.volume.disks} == {1 - older}
+    assert set(node.volume.here) == ({2, 3, 4} if older == 0 else {0, 1})
+
+
+def test_shards_of_an_unknown_run_help_out(made: Made) -> None:
     volume, encoded = made
     node = SmallNode(
         FakeElsewhere(volume),
-        mounted(volume, encoded, [0, 1], disk_id=0),
-        mounted(volume, encoded, [2, 3, 4], disk_id=1, encode_ts_ns=77),
-    )
-    assert set(node.volume.here) == {0, 1}
-    unknown = SmallNode(
-        FakeElsewhere(volume),
         mounted(volume, encoded, [0, 1], disk_id=0, encode_ts_ns=0),
-        mounted(volume, encoded, [1, 2, 3, 4], disk_id=1, encode_ts_ns=77),
+        mounted(volume, encoded, [1, 2, 3, 4], disk_id=1),
     )
-    assert {shard: disk.disk_id for shard, disk in unknown.volume.here.items()} == {0: 0, 1: 0, 2: 1, 3: 1, 4: 1}
+    assert {shard: disk.disk_id for shard, disk in node.volume.here.items()} == {0: 0, 1: 1, 2: 1, 3: 1, 4: 1}
+    assert node.volume.encode_ts_ns == encoded.geometry.encode_ts_ns
 
 
 def test_the_index_of_another_encode_run_is_not_asked(made: Made, tmp_path: Path) -> None:

@@ -102,12 +102,12 @@ class Gathering:
     def find_row(self, width: int) -> Row | None:
         """The needle's row in the first index that can be read; every disk has its own copy. Raises `RetryError`."""
         key = self.key
-        for disk in self.volume.fitting:
+        for disk in self.volume.disks:
             try:
                 return disk.find_row_now(key, width)
             except NotCached:
                 continue
-        for disk in self.volume.fitting:
+        for disk in self.volume.disks:
             started = self._disks.start(disk, partial(disk.find_row, key, width), self.patience)
             try:
                 return outcome(started, self.patience.disk_s)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from volumed.erasure.code import Ratio
 from volumed.erasure.errors import NoSuchEcNeedle
-from volumed.erasure.geometry import Geometry, accepts
+from volumed.erasure.geometry import Geometry
 from volumed.erasure.read import EcSource
 from volumed.errors import DiskUnavailable, NeedleDeleted, VolumeNotFound
 from volumed.formats.idx import Row
@@ -29,9 +29,8 @@ class EcVolume(NamedTuple):
 
     volume_id: int
     disks: tuple[MountedShards, ...]
-    """Never empty. The first one says how the volume was encoded."""
-    fitting: tuple[MountedShards, ...]
-    """Those of the same encode run: only their indexes and shards tell where needles are, and what they are."""
+    """Those of the latest encode run, never empty, then those of an unknown one. The first one says how the volume was
+    encoded."""
     here: dict[int, MountedShards]
     """By id, who has the shards that may be read."""
     source: EcSource
@@ -40,15 +39,19 @@ class EcVolume(NamedTuple):
     @classmethod
     def of(cls, volume_id: int, disks: tuple[MountedShards, ...]) -> EcVolume:
         """What some disks have, at least one, together."""
-        first = disks[0].record
-        fitting = tuple(disk for disk in disks if accepts(first.encode_ts_ns, disk.record.encode_ts_ns))
+        # DEVIATE: the reference takes the first disk at its word. One that was away while the volume was encoded anew
+        # comes back with needles that were replaced or deleted since.
+        latest = max(disk.record.encode_ts_ns for disk in disks)
+        fitting = [disk for disk in disks if disk.record.encode_ts_ns in (latest, 0)]
+        fitting.sort(key=lambda disk: disk.record.encode_ts_ns, reverse=True)
+        first = fitting[0].record
         # Of a shard that two disks have, the first counts.
         here = {shard: disk for disk in reversed(fitting) for shard in disk.record.shards}
         ratio = Ratio(first.data_shards, first.parity_shards)
         geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
         layout = geometry.layout(max(first.shards.values(), default=0))
         source = EcSource(volume_id, first.version, layout, tuple(sorted(here)))
-        return cls(volume_id, disks, fitting, here, source)
+        return cls(volume_id, tuple(fitting), here, source)
 
     @property
     def encode_ts_ns(self) -> int:
@@ -83,7 +86,7 @@ class EcView:
 
     def __init__(self, mounted: MountedView) -> None:
         self._mounted = mounted
-        self._known: dict[int, EcVolume] = {}
+        self._known: dict[int, tuple[tuple[MountedShards, ...], EcVolume]] = {}
 
     def find(self, volume_id: int) -> EcVolume | None:
         """The volume if one of its shards is mounted on a serving disk."""
@@ -92,6 +95,6 @@ class EcView:
             self._known.pop(volume_id, None)
             return None
         known = self._known.get(volume_id)
-        if known is None or known.disks != disks:
-            known = self._known[volume_id] = EcVolume.of(volume_id, disks)
-        return known
+        if known is None or known[0] != disks:
+            known = self._known[volume_id] = disks, EcVolume.of(volume_id, disks)
+        return known[1]
