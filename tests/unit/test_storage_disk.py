@@ -212,6 +212,16 @@ def test_rescan_mounts_what_appeared(rig: Rig) -> None:
     assert rig.disk.rescan() == []
 
 
+def test_a_rescan_leaves_a_volume_alone_that_is_on_its_way(rig: Rig) -> None:
+    """A decode puts it in its place as a vacuum does."""
+    rig.disk.arriving.add(7)
+    for name in ("7.cpd", "7.cpx"):
+        rig.path(name).write_bytes(b"not complete yet")
+    rig.disk.rescan()
+    assert rig.path("7.cpd").exists()
+    assert rig.path("7.cpx").exists()
+
+
 def test_names_that_are_no_volumes_are_left_alone(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("049.idx", "049.dat", "abc.vif", "_51.idx", "12.dat", "1.vif.tmp.123"):
         rig.path(name).write_bytes(b"")

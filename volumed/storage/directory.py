@@ -69,11 +69,12 @@ def read_disk_uuid(files: FileIO, directory: str) -> str:
         raise DiskError(f"{path} does not hold a UUID") from error
 
 
-def recover_compactions(site: DiskSite, mounted: set[int]) -> None:
-    """Finish or undo interrupted vacuums of volumes that are not mounted (docs/spec/storage.md 5.2 step 1)."""
+def recover_compactions(site: DiskSite, in_use: Collection[int]) -> None:
+    """Finish or undo interrupted vacuums, but of volumes that are mounted or on their way (docs/spec/storage.md 5.2
+    step 1)."""
     for base_name in _base_names(site, LEFTOVER_EXTENSIONS, index_too=True):
         parsed = parse_base_name(base_name)
-        if parsed is None or parsed[1] in mounted:
+        if parsed is None or parsed[1] in in_use:
             continue
         try:
             done = recover_compaction(site.files, site.paths(*parsed))

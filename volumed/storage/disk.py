@@ -411,7 +411,7 @@ class Disk:
         self.site.map.drop_unused()
 
     def _load_new(self, *, after_kill: bool) -> list[VolumeStatistics]:
-        recover_compactions(self.site, set(self._volumes))
+        recover_compactions(self.site, {*self._volumes, *self.arriving})
         added = []
         for collection, volume_id in loadable_volumes(self.site, but_not=self.arriving):
             if volume_id in self._volumes:
