@@ -113,7 +113,9 @@ class FilesServicer:
         found = EcSourceFile.find(disks, request)
         if found is not None:
             yield from found.messages(request.ext, stop)
-        elif not request.ignore_source_file_not_found:
+            return
+        self._node.certain_disks()  # what is away for a moment is not missing
+        if not request.ignore_source_file_not_found:
             raise VolumedError(texts.no_such_ec_volume(request.volume_id))
 
     def _open(self, request: pb.CopyFileRequest, may_be_missing: bool) -> tuple[VolumeFiles, File | None]:
