@@ -138,28 +138,26 @@ def test_shards_of_an_older_encode_run_are_left_alone(made: Made, older: int) ->
     assert set(node.volume.here) == ({2, 3, 4} if older == 0 else {0, 1})
 
 
-def test_shards_of_an_unknown_run_help_out(made: Made) -> None:
-    volume, encoded = made
-    node = SmallNode(
-        FakeElsewhere(volume),
-        mounted(volume, encoded, [0, 1], disk_id=0, encode_ts_ns=0),
-        mounted(volume, encoded, [1, 2, 3, 4], disk_id=1),
-    )
-    assert {shard: disk.disk_id for shard, disk in node.volume.here.items()} == {0: 0, 1: 1, 2: 1, 3: 1, 4: 1}
-    assert node.volume.encode_ts_ns == encoded.geometry.encode_ts_ns
-
-
-def test_the_index_of_another_encode_run_is_not_asked(made: Made, tmp_path: Path) -> None:
-    """Not even when it is in the page cache, and the right one is not."""
+@pytest.mark.parametrize("run", [0, 77], ids=["unknown", "older"])
+def test_nothing_of_another_encode_run_is_believed(made: Made, tmp_path: Path, run: int) -> None:
+    """Neither its shards, in place of those of other servers, nor its index, when the right one is not cached."""
     volume, encoded = made
     other = SmallVolume(tmp_path / "other", needles=10)
     node = SmallNode(
-        FakeElsewhere(volume),
-        mounted(volume, encoded, ALL, disk_id=0, files=ColdFiles()),
-        mounted(other, other.encode(), [0], disk_id=1, encode_ts_ns=77),
+        FakeElsewhere(volume, [0, 1]),
+        mounted(volume, encoded, [2, 3, 4], disk_id=0, files=ColdFiles()),
+        mounted(other, other.encode(), [0, 1], disk_id=1, encode_ts_ns=run),
     )
     assert node.disks[1].find_row(5, WIDTH) is not None, "it is open now"
-    assert data(node, 50) == volume.contents[50]
+    key = across_a_border(volume)[0]
+    assert data(node, key) == volume.contents[key]
+
+
+def test_disks_that_do_not_know_their_run_are_one_volume(made: Made) -> None:
+    volume, encoded = made
+    disks = [mounted(volume, encoded, [disk_id, disk_id + 1], disk_id=disk_id, encode_ts_ns=0) for disk_id in range(2)]
+    node = SmallNode(FakeElsewhere(volume), *disks)
+    assert {shard: disk.disk_id for shard, disk in node.volume.here.items()} == {0: 0, 1: 0, 2: 1}
 
 
 def test_a_deletion_is_not_overlooked_when_the_volume_goes(made: Made) -> None:

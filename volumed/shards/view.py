@@ -29,8 +29,7 @@ class EcVolume(NamedTuple):
 
     volume_id: int
     disks: tuple[MountedShards, ...]
-    """Those of the latest encode run, never empty, then those of an unknown one. The first one says how the volume was
-    encoded."""
+    """Those of the latest encode run, never empty. The first one says how the volume was encoded."""
     here: dict[int, MountedShards]
     """By id, who has the shards that may be read."""
     source: EcSource
@@ -42,8 +41,7 @@ class EcVolume(NamedTuple):
         # DEVIATE: the reference takes the first disk at its word. One that was away while the volume was encoded anew
         # comes back with needles that were replaced or deleted since.
         latest = max(disk.record.encode_ts_ns for disk in disks)
-        fitting = [disk for disk in disks if disk.record.encode_ts_ns in (latest, 0)]
-        fitting.sort(key=lambda disk: disk.record.encode_ts_ns, reverse=True)
+        fitting = tuple(disk for disk in disks if disk.record.encode_ts_ns == latest)
         first = fitting[0].record
         # Of a shard that two disks have, the first counts.
         here = {shard: disk for disk in reversed(fitting) for shard in disk.record.shards}
@@ -51,7 +49,7 @@ class EcVolume(NamedTuple):
         geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
         layout = geometry.layout(max(first.shards.values(), default=0))
         source = EcSource(volume_id, first.version, layout, tuple(sorted(here)))
-        return cls(volume_id, tuple(fitting), here, source)
+        return cls(volume_id, fitting, here, source)
 
     @property
     def encode_ts_ns(self) -> int:
