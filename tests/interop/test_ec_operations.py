@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.cluster import Master, Volumed, WeedVolume
-from tests.grpc_kit import Call, Node, Put, allocate, batch_delete
-from tests.web import get
+from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, readonly
+from tests.web import get, request
 from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
@@ -300,6 +300,24 @@ def test_a_mounted_volume_takes_the_decoded_files_over(nodes: list[Node]) -> Non
         assert nodes[1].run(rpc("VolumeMount", 27)) == {}
     assert int(before["fileCount"]) == 4
     assert int(nodes[1].run(rpc("VolumeStatus", 27))["fileCount"]) == 5
+
+
+def test_what_is_deleted_beside_its_shards_stays_deleted_without_them(nodes: list[Node]) -> None:
+    """A volume that was decoded is read before its shards, until they are removed. One that was encoded takes no
+    deletions: it goes."""
+    ours, address = nodes[1], nodes[1].server.address
+    for step in [*volume(29, 5), generate(29), mount(29, *range(14)), Put(f"29,6{COOKIE}")]:
+        ours.run(step)
+    deleted = (1, 2, 6)
+    assert request("DELETE", address, f"/29,1{COOKIE}").status == 202
+    assert ours.run(batch_delete(f"29,2{COOKIE}"))["results"][0]["status"] == 202
+    assert request("DELETE", address, f"/29,6{COOKIE}").status == 202, "the shards do not have it"
+    assert {key for key in range(1, 7) if get(address, f"/29,{key}{COOKIE}").status == 404} == set(deleted)
+    ours.run(readonly(29))
+    assert request("DELETE", address, f"/29,3{COOKIE}").status == 202
+    ours.run(unmount(29))
+    ours.run(delete(29, *range(14)))
+    assert {key for key in range(1, 7) if get(address, f"/29,{key}{COOKIE}").status == 404} == set(deleted)
 
 
 def test_staged_volumes(nodes: list[Node]) -> None:

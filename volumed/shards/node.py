@@ -11,12 +11,13 @@ from collections.abc import Callable
 from volumed.config.node import NodeConfig
 from volumed.formats.fileid import format_key_cookie
 from volumed.formats.needle import Needle
+from volumed.shards.beside import DeletesOfBoth, VolumesView
 from volumed.shards.calls import NodeCalls
 from volumed.shards.deletes import EcDeletes
 from volumed.shards.elsewhere import OtherServers
 from volumed.shards.peers import ShardPeers
 from volumed.shards.reader import EcReader
-from volumed.shards.view import EcVolume, MountedView
+from volumed.shards.view import EcVolume
 
 __all__ = ["NodeShards"]
 
@@ -27,7 +28,7 @@ class NodeShards:
     """One per front. Any thread."""
 
     def __init__(
-        self, config: NodeConfig, mounted: MountedView, calls: NodeCalls, repaired: Callable[[], None]
+        self, config: NodeConfig, mounted: VolumesView, calls: NodeCalls, repaired: Callable[[], None]
     ) -> None:
         """``repaired`` is called when a needle could be read only without a shard whose bytes are wrong."""
         self._repaired = repaired
@@ -42,8 +43,9 @@ class NodeShards:
         self.read_data = reader.read_data
         self.read_shard = reader.read_shard
         self.is_damaged = reader.is_damaged
-        self.delete = deletes.delete
-        self.delete_found = deletes.delete_found
+        both = DeletesOfBoth(deletes, mounted, calls)
+        self.delete = both.delete
+        self.delete_found = both.delete_found
         self.journal_here = deletes.journal_here
 
     def _report(self, volume: EcVolume, needle: Needle, shard: int) -> None:
