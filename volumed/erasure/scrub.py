@@ -111,6 +111,7 @@ def _differs(
     block: int,
     progress: Progress,
 ) -> bool:
+    # DEVIATE: the reference calls a short shard right if the bytes that are there are.
     if damage.error is not None or damage.length != damage.expected_length or damage.shard_id >= ratio.total:
         return True
     recovery = erasure_code(ratio).recovery(clean, [damage.shard_id])
