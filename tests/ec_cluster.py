@@ -204,7 +204,8 @@ class EcCluster:
 
     def check(self, volume: EcVolume, *nodes: Node) -> None:
         """Every object is right from all servers, or some."""
-        assert self.differences(volume, *nodes) == []
+        wrong = self.differences(volume, *nodes)
+        assert not wrong, wrong[:5]
 
     def delete(self, volume: EcVolume, key: int, node: Node) -> None:
         """Through a server."""
