@@ -293,7 +293,10 @@ class Supervisor:
             case events.DiskHealth():
                 keeper.probed(event)
             case events.Pong():
+                was_away = not keeper.disk.behaviour.serves
                 keeper.answered(event)
+                if was_away and keeper.disk.behaviour.serves:
+                    self._ec_start.disk_answers(event.disk_id)
 
     def _disk_changed(self) -> None:
         self._capacity_changed()

@@ -21,13 +21,13 @@ from volumed.storage.ec_decode import (
     put_in_place,
     remove_outdated,
 )
+from volumed.storage.ec_files import paths_elsewhere
 from volumed.storage.ec_keep import Present
 from volumed.storage.site import VolumePaths
 from volumed.storage.volume import Volume
 from workers.compaction_commit import CompactionCommit
 from workers.compactions import Compactions
 from workers.ec_jobs import EcJob, EcJobs
-from workers.ec_rebuilding import paths_elsewhere
 from workers.host import Shell
 
 __all__ = ["EcDecoding"]

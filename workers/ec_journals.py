@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from volumed.bus.ec_calls import DeleteEcNeedle, FoldJournal, MergeJournal
+from volumed.bus.ec_calls import DeleteEcNeedle, FoldJournal, MergeDeletions, MergeJournal
 from volumed.bus.router import Reply
 from volumed.erasure.errors import EcVolumeNotFound, NoSuchEcNeedle
 from volumed.storage.disk import Disk
+from volumed.storage.ec_files import paths_elsewhere
 from volumed.storage.ec_journal import fold_at, merge_at
 from volumed.storage.fileio import disk_error
 from workers.ec_volumes import EcVolumes
@@ -46,6 +47,7 @@ class EcJournals:
         self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {
             DeleteEcNeedle: self._delete,
             MergeJournal: self._merge,
+            MergeDeletions: self._merge_others,
             FoldJournal: self._fold,
         }
 
@@ -116,6 +118,25 @@ class EcJournals:
             return []
 
         self._change(request, "merge the journal", work, reply)
+
+    def _merge_others(self, request: MergeDeletions, reply: Reply) -> None:
+        """Other disks are read before it is the volume's turn: none of them may hold up a deletion here."""
+        volume_id, collection = request.volume_id, request.collection
+
+        def work() -> list[int]:
+            from volumed.storage.ec_knowledge import deletions_of_others  # few workers ever need it
+
+            sources = [paths_elsewhere(source, collection, volume_id) for source in request.sources]
+            return deletions_of_others(
+                self._site, self._site.paths(collection, volume_id), sources, indexes=request.indexes
+            )
+
+        self._shell.in_background(
+            work,
+            lambda keys: self._merge(MergeJournal(volume_id, collection, keys), reply),
+            partial(_refuse, reply, f"learn the deletions of ec volume {volume_id}"),
+            Work.COPY,
+        )
 
     def _fold(self, request: FoldJournal, reply: Reply) -> None:
         def work(volume: EcVolume | None) -> list[int]:

@@ -12,11 +12,10 @@ from volumed.bus.router import Reply
 from volumed.erasure.code import SHARDS_MAX
 from volumed.erasure.discovery import EcFiles
 from volumed.errors import FormatError
-from volumed.formats.volumename import format_base_name
 from volumed.storage.disk import Disk
-from volumed.storage.ec_files import list_ec_files, mirror_files, remove_ec_files
+from volumed.storage.ec_files import list_ec_files, mirror_files, paths_elsewhere, remove_ec_files
 from volumed.storage.fileio import disk_error
-from volumed.storage.site import DiskSite, VolumePaths
+from volumed.storage.site import DiskSite
 from workers.ec_volumes import EcVolumes
 from workers.host import Shell, Work
 
@@ -42,8 +41,7 @@ class EcListings:
         self._shell.in_background(work, reply.result, partial(_refuse, reply, "list"))
 
     def _mirror(self, request: MirrorSidecars, reply: Reply) -> None:
-        base_name = format_base_name(request.collection, request.volume_id)
-        source = VolumePaths(request.source.data, request.source.index, base_name)
+        source = paths_elsewhere(request.source, request.collection, request.volume_id)
         paths = self._site.paths(request.collection, request.volume_id)
         work = partial(mirror_files, self._site, paths, source, request.extensions)
         failed = partial(_refuse, reply, f"mirror the sidecars of volume {request.volume_id}")

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from volumed.bus.ec_calls import EcDirectories, StartRebuild
+from volumed.bus.ec_calls import StartRebuild
 from volumed.bus.router import Reply
 from volumed.erasure.rebuild import Rebuilt
-from volumed.formats.volumename import format_base_name
 from volumed.storage.disk import Disk
+from volumed.storage.ec_files import paths_elsewhere
 from volumed.storage.ec_rebuild import rebuild_set
-from volumed.storage.site import VolumePaths
 from workers.ec_jobs import EcJob, EcJobs
 from workers.ec_volumes import EcVolumes
 
-__all__ = ["EcRebuilding", "paths_elsewhere"]
+__all__ = ["EcRebuilding"]
 
 
 class EcRebuilding:
@@ -47,8 +46,3 @@ class EcRebuilding:
         if rebuilt.made:
             self._volumes.files_replaced(job.volume_id)
         self._jobs.end(job)
-
-
-def paths_elsewhere(directories: EcDirectories, collection: str, volume_id: int) -> VolumePaths:
-    """Where another disk has the files of a volume."""
-    return VolumePaths(directories.data, directories.index, format_base_name(collection, volume_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,11 +25,14 @@ class Workers:
     def __init__(self, **wrong: VolumedError) -> None:
         self._wrong = wrong
         self.journaled: list[int] = []
+        self.then: Callable[[], None] = lambda: None
+        """Called when a disk has journalled."""
 
     def worker(self, disk_id: int, _request: Request, _timeout_s: float) -> None:
         if error := self._wrong.get(f"disk_{disk_id}"):
             raise error
         self.journaled.append(disk_id)
+        self.then()
 
     def supervisor(self, _request: Request, _timeout_s: float) -> Any:
         raise AssertionError("nobody asks it")
@@ -90,6 +94,16 @@ def test_a_disk_that_has_unmounted_it_need_not(volume: SmallVolume) -> None:
     workers = Workers(disk_0=VolumeNotFound.of(9))
     Rig(volume, workers, Peers()).delete()
     assert workers.journaled == [1]
+
+
+def test_a_disk_that_comes_back_meanwhile_journals_too(volume: SmallVolume) -> None:
+    """Later it could learn it only from the others, which may have been asked already."""
+    workers = Workers()
+    rig = Rig(volume, workers, Peers())
+    back = rig.node.disks.pop()
+    workers.then = lambda: rig.node.disks.append(back) if back not in rig.node.disks else None
+    rig.delete()
+    assert workers.journaled == [0, 1]
 
 
 def test_an_error_of_one_disk_is_told_after_all_have_tried(volume: SmallVolume) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "FoldJournal",
     "FollowEcJob",
     "ListEcFiles",
+    "MergeDeletions",
     "MergeJournal",
     "MirrorSidecars",
     "MountShards",
@@ -189,6 +190,16 @@ class MergeJournal(Request, frozen=True):
     keys: list[int]
 
 
+class MergeDeletions(Request, frozen=True):
+    """`MergeJournal` with what the files of other disks of the node delete; what cannot be read there is left out."""
+
+    volume_id: int
+    collection: str
+    sources: list[EcDirectories]
+    indexes: bool = False
+    """Whether to look also for deletions that were folded into their indexes, which are read as a whole."""
+
+
 class FoldJournal(Request, frozen=True):
     """Write the journal's deletions into the index and empty it (3.3, R2); the volume may be mounted or not."""
 
@@ -317,6 +328,7 @@ EcRequest = (
     | UnmountShards
     | DescribeShards
     | DeleteEcNeedle
+    | MergeDeletions
     | MergeJournal
     | FoldJournal
     | WipeEcFiles

@@ -23,13 +23,13 @@ from volumed.bus.ec_calls import (
     MergeJournal,
     StopEcJob,
 )
-from volumed.erasure.journal import decode_journal
-from volumed.erasure.names import INDEX, JOURNAL
+from volumed.erasure.names import INDEX
 from volumed.errors import Code, VolumedError
-from volumed.formats.volumename import format_base_name
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
 from volumed.nodetable import DISK_STATES_THAT_SERVE
+from volumed.storage.ec_files import paths_elsewhere
+from volumed.storage.ec_journal import read_journals
 from volumed.storage.fileio import FileIO
 
 __all__ = ["EcHolder", "EcNode"]
@@ -69,9 +69,8 @@ class EcHolder(NamedTuple):
 
     def journal(self) -> frozenset[int]:
         """The deletions in its journal, read from the file. Raises `OSError`."""
-        base_name = format_base_name(self.files.collection, self.files.volume_id)
-        paths = {f"{directory}/{base_name}{JOURNAL}" for directory in (self.directories.data, self.directories.index)}
-        return frozenset(key for path in paths for key in decode_journal(_FILES.read_file(path) or b""))
+        paths = paths_elsewhere(self.directories, self.files.collection, self.files.volume_id)
+        return frozenset(read_journals(_FILES, paths))
 
 
 class EcNode:

@@ -2,7 +2,7 @@
 
 One server writes a deletion to its journals: one that has the needle's first shard. The others learn it with their next
 read, which asks that server. On a node every disk that has the volume mounted journals, so that each journal is
-complete.
+complete; one that comes back meanwhile does so too, or learns it when it has (`erasure.merges`).
 """
 
 from __future__ import annotations
@@ -60,14 +60,18 @@ class EcDeletes:
         Raises the first error, after all."""
         failed: VolumedError | None = None
         is_journaled = False
-        for disk in volume.disks:
-            try:
-                self._calls.worker(disk.disk_id, DeleteEcNeedle(volume.volume_id, key), _CALL_TIMEOUT_S)
-                is_journaled = True
-            except VolumeNotFound:
-                continue
-            except VolumedError as error:
-                failed = failed or error
+        told: set[int] = set()
+        while disks := {disk.disk_id for disk in volume.disks} - told:
+            told |= disks
+            for disk_id in sorted(disks):
+                try:
+                    self._calls.worker(disk_id, DeleteEcNeedle(volume.volume_id, key), _CALL_TIMEOUT_S)
+                    is_journaled = True
+                except VolumeNotFound:
+                    continue
+                except VolumedError as error:
+                    failed = failed or error
+            volume = self._reader.find(volume.volume_id) or volume
         if failed is not None:
             raise failed
         return is_journaled

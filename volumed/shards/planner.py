@@ -1,7 +1,8 @@
-"""Shards of one volume on several disks of a node: each disk gets an index of its own, and mounts them
-(docs/spec/erasure-coding.md 4.5 to 4.7).
+"""Shards of one volume on several disks of a node: each disk gets an index of its own, and mounts them; and each learns
+what the others know to be deleted (docs/spec/erasure-coding.md 4.5 to 4.7, 4.12).
 
-Decided by `discovery.plan_node` from what all disks list, carried out by their workers, one call after the other.
+Decided by `discovery.plan_node` and `merges.plan_merges` from what all disks list, carried out by their workers, one
+call after the other.
 """
 
 from __future__ import annotations
@@ -11,8 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from volumed.bus.calls import Request
-from volumed.bus.ec_calls import EcFilesView, EcListing, ListEcFiles, MirrorSidecars, MountShards, RemoveEcFiles
-from volumed.erasure.discovery import EcFiles, Encode, Mount, NodePlan, plan_node
+from volumed.bus.ec_calls import (
+    EcFilesView,
+    EcListing,
+    ListEcFiles,
+    MergeDeletions,
+    MirrorSidecars,
+    MountShards,
+    RemoveEcFiles,
+)
+from volumed.erasure.discovery import EcFiles, Encode, Mount, NodePlan, VolumeKey, plan_node
+from volumed.erasure.merges import plan_merges
 from volumed.errors import VolumedError
 
 __all__ = ["CallWorker", "ShardPlanner"]
@@ -41,7 +51,7 @@ class ShardPlanner:
         disk_ids = sorted(listings)
         views = [{(view.collection, view.volume_id): view for view in listings[disk].volumes} for disk in disk_ids]
         plan = plan_node(
-            [{key: _files(view) for key, view in disk.items()} for disk in views],
+            [_files(listings[disk]) for disk in disk_ids],
             [{key: Encode(view.data_shards, view.dat_size) for key, view in disk.items()} for disk in views],
         )
         if prunes and len(listings) == self._disks:
@@ -52,6 +62,24 @@ class ShardPlanner:
             disk_id = disk_ids[mount.disk]
             if only in (None, disk_id) and not _is_mounted(views[mount.disk][mount.key]):
                 self._mount(disk_id, mount, plan, disk_ids, listings)
+
+    def merge(
+        self, serving: Iterable[int], only: int | None = None, *, volume_id: int = 0, indexes: bool = False
+    ) -> None:
+        """Have the disks that serve tell each other what is deleted, or the disk ``only`` and the others; of all
+        volumes, or of one. With ``indexes`` what was folded in counts too, and is read. Errors are logged.
+
+        What is mounted takes part in deletions: so those that come after this has looked miss no disk.
+        """
+        listings = self._list(serving, volume_id)
+        disk_ids = sorted(listings)
+        first = disk_ids.index(only) if only in listings else None
+        if only is not None and first is None:
+            return
+        for merge in plan_merges([_files(listings[disk]) for disk in disk_ids], first, indexes=indexes):
+            collection, found_id = merge.key
+            sources = [listings[disk_ids[source]].directories for source in merge.sources]
+            self._do(disk_ids[merge.disk], MergeDeletions(found_id, collection, sources, indexes))
 
     def _list(self, disk_ids: Iterable[int], volume_id: int) -> dict[int, EcListing]:
         listings = {}
@@ -85,8 +113,13 @@ class ShardPlanner:
             return None
 
 
-def _files(view: EcFilesView) -> EcFiles:
-    return EcFiles(view.collection, view.volume_id, shards=view.shards, data=view.data, index=view.index)
+def _files(listing: EcListing) -> dict[VolumeKey, EcFiles]:
+    return {
+        (view.collection, view.volume_id): EcFiles(
+            view.collection, view.volume_id, shards=view.shards, data=view.data, index=view.index
+        )
+        for view in listing.volumes
+    }
 
 
 def _is_mounted(view: EcFilesView) -> bool:

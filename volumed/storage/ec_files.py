@@ -10,10 +10,12 @@ import os
 import time
 from collections.abc import Collection
 
+from volumed.bus.ec_calls import EcDirectories
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
 from volumed.erasure.discovery import EcFiles, FileStat, Verdict, VolumeKey, group_files, judge, removal_order
 from volumed.erasure.names import INDEX, INFO, JOURNAL, MIRRORING, SIDECAR, parse_ec_name
 from volumed.formats.vif import decode_vif
+from volumed.formats.volumename import format_base_name
 from volumed.storage.fileio import FileIO, error_text
 from volumed.storage.site import DiskSite, VolumePaths
 
@@ -24,6 +26,7 @@ __all__ = [
     "list_ec_files",
     "mirror_files",
     "mountable_shards",
+    "paths_elsewhere",
     "remove_ec_files",
     "remove_logged",
 ]
@@ -137,6 +140,11 @@ def index_path(files: FileIO, paths: VolumePaths) -> str | None:
             return path
         empty = empty or path
     return empty
+
+
+def paths_elsewhere(directories: EcDirectories, collection: str, volume_id: int) -> VolumePaths:
+    """Where another disk has the files of a volume."""
+    return VolumePaths(directories.data, directories.index, format_base_name(collection, volume_id))
 
 
 def mirror_files(site: DiskSite, paths: VolumePaths, source: VolumePaths, extensions: Collection[str]) -> None:

@@ -17,7 +17,7 @@ from volumed.storage.ec_files import index_path
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.site import VolumePaths
 
-__all__ = ["EcJournal", "fold_at", "merge_at"]
+__all__ = ["EcJournal", "fold_at", "merge_at", "read_journals"]
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +100,12 @@ class EcJournal:
             self._files.truncate(self._file, end)
         except OSError as error:
             _log.error("%s: a deletion that failed may stay: %s", self._file.path, error)
+
+
+def read_journals(files: FileIO, paths: VolumePaths) -> set[int]:
+    """The deletions in the journals of a volume, wherever they are. Raises `OSError`."""
+    places = dict.fromkeys((paths.data(JOURNAL), paths.index(JOURNAL)))
+    return {key for path in places for key in decode_journal(files.read_file(path) or b"")}
 
 
 def merge_at(files: FileIO, paths: VolumePaths, keys: Collection[int]) -> None:
