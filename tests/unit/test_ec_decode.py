@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -97,6 +98,14 @@ def test_a_deletion_in_the_shards_counts_for_what_they_have(rig: Rig, encoded: E
     expected = encoded.volume.contents | {20: b"new"}
     del expected[5]
     assert contents(rig) == expected
+
+
+def test_a_row_whose_record_was_never_written_is_no_obstacle(rig: Rig, encoded: EncodedSet) -> None:
+    encoded.place_source(rig.directory, VOLUME)
+    append(rig, (20, b"new"), (21, b"lost by a crash"))
+    os.truncate(rig.path(f"{VOLUME}.dat"), rig.path(f"{VOLUME}.dat").stat().st_size - 8)
+    decode(rig)
+    assert contents(rig) == encoded.volume.contents | {20: b"new"}
 
 
 def test_damaged_shards_do_not_become_a_volume(rig: Rig) -> None:

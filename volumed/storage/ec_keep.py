@@ -16,7 +16,7 @@ from volumed.formats.idx import ROW_LENGTH, Row, decode_rows, pack_rows
 from volumed.formats.needle import record_length
 from volumed.formats.superblock import SUPERBLOCK_LENGTH_MAX, SuperBlock
 from volumed.storage.fileio import File, FileIO
-from volumed.storage.index_scan import scan_rows
+from volumed.storage.index_scan import record_lengths, scan_rows
 from volumed.storage.map_records import VolumeProgress
 from volumed.storage.site import VolumePaths
 
@@ -70,7 +70,9 @@ def newer_in(files: FileIO, present: Present, ecx: File, deleted: Collection[int
     at = np.minimum(np.searchsorted(keys, entries.keys), len(keys) - 1)
     is_known, theirs = keys[at] == entries.keys, sizes[at]
     is_other = ~is_known | (theirs >= 0) & (theirs != entries.sizes)
-    newer = np.flatnonzero((entries.sizes >= 0) & is_other)
+    # A crash may have left rows of records that never reached the disk.
+    is_whole = entries.offsets + record_lengths(np.abs(entries.sizes), version) <= files.size(present.dat)
+    newer = np.flatnonzero((entries.sizes >= 0) & is_other & is_whole)
     order = newer[np.argsort(entries.offsets[newer])]
     columns = (entries.keys[order].tolist(), entries.offsets[order].tolist(), entries.sizes[order].tolist())
     gone = entries.keys[(entries.sizes < 0) & is_known & (theirs >= 0)].tolist()
