@@ -133,6 +133,15 @@ class OtherServers:
             known.locations.learn(found.shards, time.monotonic())
 
     def _read(self, sought: _Sought, locations: Sequence[Location], patience: Patience) -> bytes | None:
+        data = self._read_from(sought, locations, patience)
+        if data is None and not sought.recovers:
+            # The shard has moved, and who has it now knows whether the needle is deleted.
+            self.renew(sought.volume.volume_id)
+            others = self._others(self._ask(sought.volume, patience), sought.piece.shard)
+            data = self._read_from(sought, [new for new in others if new not in locations], patience)
+        return data
+
+    def _read_from(self, sought: _Sought, locations: Sequence[Location], patience: Patience) -> bytes | None:
         late = False
         until = time.monotonic() + patience.peer_s
         for location in locations:
