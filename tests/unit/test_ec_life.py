@@ -193,6 +193,29 @@ def test_a_mirror_that_is_killed_leaves_no_half_of_a_file(tmp_path: Path, encode
     rig.close()
 
 
+def test_what_the_source_folds_meanwhile_is_mirrored(tmp_path: Path, encoded: EncodedSet) -> None:
+    """In the journal, or in the index: a deletion is never in neither."""
+    source = tmp_path / "a"
+    encoded.place(source, VOLUME)
+    index, journal = source / f"{VOLUME}.ecx", source / f"{VOLUME}.ecj"
+    journal.write_bytes(bytes(8))
+    folded = index.read_bytes()[:-1] + b"!"
+
+    class Folding(FileIO):
+        def rename(self, source: str, target: str) -> None:
+            super().rename(source, target)
+            index.write_bytes(folded)
+            journal.write_bytes(b"")
+
+    rig = Rig(tmp_path, Folding())
+    site = rig.disk.site
+    theirs = VolumePaths(str(source), str(source), str(VOLUME))
+    mirror_files(site, site.paths("", VOLUME), theirs, (INDEX, JOURNAL))
+    knows = rig.path(f"{VOLUME}.ecj").read_bytes() or rig.path(f"{VOLUME}.ecx").read_bytes() == folded
+    assert knows
+    rig.close()
+
+
 def test_what_is_there_is_not_overwritten_but_for_an_empty_index(rig: Rig, encoded: EncodedSet, tmp_path: Path) -> None:
     encoded.place(tmp_path / "a", VOLUME)
     rig.path(f"{VOLUME}.ecx").touch()

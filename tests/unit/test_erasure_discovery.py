@@ -126,6 +126,11 @@ def test_shards_on_two_disks_are_all_mounted_and_the_sidecars_mirrored() -> None
     assert plan.mounts == [Mount(0, KEY), Mount(1, KEY)]
 
 
+def test_the_journal_comes_before_the_index() -> None:
+    plan = node({"ecx": 17, "ecj": 8, **shards(0)}, shards(1))
+    assert plan.mirrors == [Mirror(1, 0, KEY, ".ecj"), Mirror(1, 0, KEY, ".ecx")]
+
+
 def test_every_disk_uses_its_own_index() -> None:
     plan = node({"ecx": 17, **shards(0)}, {"ecx": 17, **shards(1)})
     assert plan == NodePlan([], [], [Mount(0, KEY), Mount(1, KEY)])

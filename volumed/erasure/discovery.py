@@ -262,7 +262,8 @@ def _plan_holder(
     has_own = files.has_filled_index or disk == owner
     if not has_own:
         source = disks[owner][key]
-        missing = [item for item in (INDEX, JOURNAL) if source.has(item) and not (files.has(item) and item != INDEX)]
+        # In this order: what is folded into the index meanwhile is in one of them.
+        missing = [item for item in (JOURNAL, INDEX) if source.has(item) and not (files.has(item) and item != INDEX)]
         plan.mirrors.extend(Mirror(disk, owner, key, extension) for extension in missing)
     informed = _info_owner(key, owner, disks)
     if informed is not None and not files.has(INFO):

@@ -151,7 +151,8 @@ def mirror_files(site: DiskSite, paths: VolumePaths, source: VolumePaths, extens
     """Copy files of a volume from the directories of another disk: `.ecx` and `.ecj` to the index directory, others to
     the data directory. What is there is not overwritten, but for an empty `.ecx` (R5). Raises `OSError`."""
     files = site.files
-    for extension in extensions:
+    # The index last: what is folded into it meanwhile is in the one that is copied, or in the journal.
+    for extension in sorted(extensions, key=INDEX.__eq__):
         in_index = extension in (INDEX, JOURNAL)
         target = paths.index(extension) if in_index else paths.data(extension)
         if not _is_there(files, paths, extension):
