@@ -13,7 +13,8 @@ _ALL_S = 37 * 60.0
 _DOUBTED_S = 1.0
 """How long it is believed that nobody has a shard, and what a failed read has put in doubt.
 
-DEVIATE: the reference believes it for 11 s to 7 min, and meanwhile computes needles that are deleted where the shard is.
+DEVIATE: the reference believes it for 11 s to 7 min, and meanwhile computes needles that are deleted where the shard
+is.
 """
 _RENEWED_S = 0.25
 """How soon the master is asked again when a read could not do with what it has said."""
