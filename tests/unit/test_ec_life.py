@@ -18,7 +18,7 @@ from volumed.bus.ec_calls import MountShards
 from volumed.bus.events import ShardsChanged
 from volumed.erasure.discovery import EcFiles
 from volumed.erasure.layout import MIB
-from volumed.erasure.names import INDEX, INFO, JOURNAL
+from volumed.erasure.names import INDEX, INFO, JOURNAL, MIRRORING
 from volumed.formats.vif import EcShardConfig, VolumeInfo, encode_vif
 from volumed.storage.ec_files import list_ec_files, mirror_files, remove_ec_files
 from volumed.storage.fileio import FileIO, FileStatus
@@ -204,8 +204,9 @@ def test_what_the_source_folds_meanwhile_is_mirrored(tmp_path: Path, encoded: En
     class Folding(FileIO):
         def rename(self, source: str, target: str) -> None:
             super().rename(source, target)
-            index.write_bytes(folded)
-            journal.write_bytes(b"")
+            if source.endswith(MIRRORING):
+                index.write_bytes(folded)
+                journal.write_bytes(b"")
 
     rig = Rig(tmp_path, Folding())
     site = rig.disk.site
