@@ -22,9 +22,9 @@ from volumed.metrics import families
 from volumed.metrics.exporter import render
 from volumed.metrics.families import FAMILIES, Family, Kind, Owner
 from volumed.metrics.front import WRITE_TO_LOCAL_DISK, FrontMetrics, HandlerEvent
+from volumed.metrics.grpc_front import GrpcMetrics
 from volumed.metrics.page import CELLS_MAX, MetricsPage, read_page
 from volumed.metrics.recorder import Recorder
-from volumed.metrics.scrubs import ScrubMetrics
 from volumed.metrics.stated import Stated
 from volumed.wire.volume_server_pb2 import VolumeScrubMode
 from workers.io_errors import CountingFiles
@@ -175,13 +175,12 @@ def test_a_delete_without_copies_is_no_replication(page_path: str) -> None:
 
 def test_scrubs_outlive_the_front_that_made_them(page_path: str) -> None:
     before_s = int(time.time())
-    metrics = ScrubMetrics(MetricsPage(page_path))
+    metrics = GrpcMetrics(MetricsPage(page_path))
     metrics.volumes_scrubbed(VolumeScrubMode.FULL, 2)
     metrics.shards_scrubbed(VolumeScrubMode.FULL, 1, 0)
     metrics.shards_scrubbed(VolumeScrubMode.CHECKSUM, 1, 3)
+    GrpcMetrics(MetricsPage(page_path))
     told = samples(page_path)
-    ScrubMetrics(MetricsPage(page_path))
-    assert samples(page_path).values == told.values
     for mode, volumes, shards in (("FULL", 3, 0), ("CHECKSUM", 1, 3)):
         assert before_s <= (told.value(PREFIX + "scrub_last_time_seconds", mode=mode) or 0) <= time.time()
         assert told.value(PREFIX + "scrub_volume_failures_total", mode=mode) == volumes
@@ -189,10 +188,16 @@ def test_scrubs_outlive_the_front_that_made_them(page_path: str) -> None:
 
 
 def test_a_mode_that_does_not_exist_is_no_label(page_path: str) -> None:
-    metrics = ScrubMetrics(MetricsPage(page_path))
+    metrics = GrpcMetrics(MetricsPage(page_path))
     metrics.volumes_scrubbed(99, 0)
     metrics.shards_scrubbed(-1, 0, 0)
     assert not read_page(page_path)[0]
+
+
+def test_repairs_are_counted_with_those_of_http(page_path: str) -> None:
+    GrpcMetrics(MetricsPage(page_path)).needle_repaired()
+    FrontMetrics(MetricsPage(page_path + "1")).needle_repaired()
+    assert samples(page_path).value("volumed_ec_repaired_reads_total") == 2
 
 
 # Workers

@@ -11,8 +11,8 @@ from volumed.errors import Code, DiskUnavailable, VolumedError, VolumeNotFound
 from volumed.grpc import texts
 from volumed.grpc.channels import Channels
 from volumed.grpc.streams import Call
+from volumed.metrics.grpc_front import GrpcMetrics
 from volumed.metrics.page import MetricsPage
-from volumed.metrics.scrubs import ScrubMetrics
 from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskState, NodeTable
 from volumed.security.settings import GrpcIdentity
 from volumed.shards.node import NodeShards
@@ -54,13 +54,13 @@ class GrpcNode:
         """``channels`` to other servers are plain by default."""
         self.config = config
         self.channels = channels or Channels(GrpcIdentity())
-        self.scrubs = ScrubMetrics(MetricsPage(config.metrics_path("grpc")))
+        self.metrics = GrpcMetrics(MetricsPage(config.metrics_path("grpc")))
         self._table = table
         self._caller = caller
         self._locator = locator
         self._locator_lock = threading.Lock()
         self._endless: set[Call] = set()
-        self.ec = NodeShards(config, self, self, lambda: None)
+        self.ec = NodeShards(config, self, self, self.metrics.needle_repaired)
         """Needles of erasure coded volumes."""
 
     def supervisor(self, request: calls.Request, timeout_s: float = CALL_TIMEOUT_S) -> Any:

@@ -51,7 +51,7 @@ class EcScrubServicer:
                 raise _canceled() from None
             _add(response, volume_id, findings)
         broken = len(response.broken_volume_ids), len(response.broken_shard_infos)
-        self._node.scrubs.shards_scrubbed(request.mode, *broken)
+        self._node.metrics.shards_scrubbed(request.mode, *broken)
         return response
 
     def _scrub(self, request: pb.ScrubEcVolumeRequest, call: Call) -> EcScrub:

@@ -53,7 +53,7 @@ class ScrubServicer:
             response.details.extend(found.texts)
             if found.texts:
                 response.broken_volume_ids.append(volume_id)
-        self._node.scrubs.volumes_scrubbed(request.mode, len(response.broken_volume_ids))
+        self._node.metrics.volumes_scrubbed(request.mode, len(response.broken_volume_ids))
         if request.mark_broken_volumes_readonly:
             self._mark_broken(response)
         return response

@@ -1,4 +1,4 @@
-"""What the gRPC front counts of scrubs (docs/spec/http.md 10)."""
+"""What the gRPC front counts (docs/spec/http.md 10)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from volumed.metrics.page import MetricsPage
 from volumed.metrics.recorder import Recorder
 from volumed.wire import volume_server_pb2 as pb
 
-__all__ = ["ScrubMetrics"]
+__all__ = ["GrpcMetrics"]
 
 
-class ScrubMetrics:
+class GrpcMetrics:
     """Any thread. ``mode`` is a `VolumeScrubMode`; both kinds of scrubs share the time and the broken volumes.
 
-    Call it when a scrub has looked at everything it was asked for, whatever it found: one that ends with an error
+    Tell it of a scrub that has looked at everything it was asked for, whatever it found: one that ends with an error
     does not count.
     """
 
@@ -37,6 +37,11 @@ class ScrubMetrics:
                 mode,
                 {families.SCRUB_VOLUME_FAILURES: broken_volumes, families.SCRUB_SHARD_FAILURES: broken_shards},
             )
+
+    def needle_repaired(self) -> None:
+        """A needle in shards could be read only without one of them, whose bytes are wrong."""
+        with self._lock:
+            self._recorder.count(families.EC_REPAIRED)
 
     def _scrubbed(self, mode: int, failures: dict[Family, int]) -> None:
         known = pb.VolumeScrubMode.DESCRIPTOR.values_by_number.get(mode)
