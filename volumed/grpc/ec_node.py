@@ -23,7 +23,7 @@ from volumed.bus.ec_calls import (
     MergeJournal,
     StopEcJob,
 )
-from volumed.erasure.names import INDEX
+from volumed.erasure.names import INDEX, INFO
 from volumed.errors import Code, VolumedError
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
@@ -61,6 +61,20 @@ class EcHolder(NamedTuple):
     def has_index(self) -> bool:
         """Whether it has any, empty or not."""
         return INDEX in self.files.data or INDEX in self.files.index
+
+    @property
+    def has_filled_index(self) -> bool:
+        """Whether it has one with rows."""
+        return bool(self.files.data.get(INDEX) or self.files.index.get(INDEX))
+
+    @property
+    def has_info(self) -> bool:
+        """Whether it has a `.vif`."""
+        return bool(self.files.data.get(INFO) or self.files.index.get(INFO))
+
+    def has_shard(self, shard_id: int) -> bool:
+        """Whether it has the file, empty or not."""
+        return shard_id in self.files.shards or shard_id in self.files.empty_shards
 
     @property
     def shard_count(self) -> int:
@@ -108,8 +122,15 @@ class EcNode:
 
     def holders(self, volume_id: int) -> list[EcHolder]:
         """What the disks have of volumes with the id, in their order. Raises `VolumedError`."""
+        return self._holders(self.node.certain_disks(), volume_id)
+
+    def serving_holders(self, volume_id: int) -> list[EcHolder]:
+        """The same of the disks that serve now, for who needs no others. Raises `VolumedError`."""
+        return self._holders(self.node.serving_disks(), volume_id)
+
+    def _holders(self, disk_ids: Sequence[int], volume_id: int) -> list[EcHolder]:
         found = []
-        for disk_id in self.node.certain_disks():
+        for disk_id in disk_ids:
             listing = self.node.worker(disk_id, ListEcFiles(volume_id), _LIST_TIMEOUT_S)
             found += [EcHolder(disk_id, listing.directories, files) for files in listing.volumes]
         return found

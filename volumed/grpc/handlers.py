@@ -38,6 +38,7 @@ WITH_CALL = frozenset(
         "VolumeEcShardsMount",
         "VolumeEcShardsRebuild",
         "VolumeEcShardsToVolume",
+        "VolumeEcShardsUnmount",
         "VolumeTailReceiver",
     }
 )

@@ -66,7 +66,7 @@ def served_methods(node: GrpcNode) -> dict[str, Behaviour]:
     ec = EcNode(node)
     ec_needles = EcNeedlesServicer(node)
     ec_operations = EcOperationsServicer(ec)
-    ec_mount = EcMountServicer(node)
+    ec_mount = EcMountServicer(ec)
     files = FilesServicer(node)
     status = StatusServicer(node)
     marks = MarksServicer(node, profile)

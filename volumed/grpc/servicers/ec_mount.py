@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 from volumed.bus.ec_calls import (
     DescribeShards,
-    EcDirectories,
-    EcFilesView,
     EcVolumeView,
-    ListEcFiles,
     MirrorSidecars,
     MountShards,
     UnmountShards,
@@ -18,9 +15,10 @@ from volumed.bus.ec_calls import (
 from volumed.erasure.errors import EcVolumeNotFound, MountFailed
 from volumed.erasure.names import INDEX, INFO, JOURNAL
 from volumed.errors import VolumedError, VolumeNotFound
+from volumed.grpc.ec_node import EcHolder, EcNode
 from volumed.grpc.ec_recovery import recover_indexes
-from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
+from volumed.shards.planner import ShardPlanner
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["EcMountServicer"]
@@ -29,66 +27,46 @@ _SLOW_CALL_TIMEOUT_S = 600.0
 """Copying an index to another disk takes as long as it is."""
 
 
-class _Holder(NamedTuple):
-    """A disk and what it has of the volume."""
-
-    disk_id: int
-    directories: EcDirectories
-    files: EcFilesView
-
-    @property
-    def has_index(self) -> bool:
-        """Whether it has one with rows."""
-        return bool(self.files.index.get(INDEX) or self.files.data.get(INDEX))
-
-    @property
-    def has_info(self) -> bool:
-        """Whether it has a `.vif`."""
-        return bool(self.files.data.get(INFO) or self.files.index.get(INFO))
-
-    def has_shard(self, shard_id: int) -> bool:
-        """Whether it has the file, empty or not."""
-        return shard_id in self.files.shards or shard_id in self.files.empty_shards
-
-
 class _Sources(NamedTuple):
     """Disks to copy from what others lack."""
 
-    of_index: _Holder | None
-    of_info: _Holder | None
+    of_index: EcHolder | None
+    of_info: EcHolder | None
 
 
 class EcMountServicer:
     """VolumeEcShardsMount, VolumeEcShardsUnmount, VolumeEcShardsInfo."""
 
-    def __init__(self, node: GrpcNode) -> None:
-        self._node = node
+    def __init__(self, ec: EcNode) -> None:
+        self._ec = ec
+        self._node = ec.node
 
     def mount(self, request: pb.VolumeEcShardsMountRequest, call: Call) -> pb.VolumeEcShardsMountResponse:
         """One shard after the other, each on the first disk that can; the first that fails ends it. Before, if asked
         to, indexes that were lost come from other servers."""
         if request.recover_missing_index:
             recover_indexes(self._node, call, request.volume_id)
-        holders = self._holders(request.volume_id, request.collection) if request.shard_ids else []
-        owner = next((holder for holder in holders if holder.has_index), None)
-        informed = next((holder for holder in holders if holder.files.shards and holder.has_info), owner)
-        for shard_id in request.shard_ids:
-            self._mount_one(request, shard_id, holders, _Sources(owner, informed))
+        if request.shard_ids:
+            with self._ec.alone(request.volume_id, call):
+                self._mount(request)
         return pb.VolumeEcShardsMountResponse()
 
-    def _holders(self, volume_id: int, collection: str) -> list[_Holder]:
-        found = []
-        for disk_id in self._node.serving_disks():
-            listing = self._node.worker(disk_id, ListEcFiles(volume_id))
-            found += [
-                _Holder(disk_id, listing.directories, files)
-                for files in listing.volumes
-                if files.collection == collection
-            ]
-        return found
+    def _mount(self, request: pb.VolumeEcShardsMountRequest) -> None:
+        found = self._ec.serving_holders(request.volume_id)
+        holders = [holder for holder in found if holder.files.collection == request.collection]
+        owner = next((holder for holder in holders if holder.has_filled_index), None)
+        informed = next((holder for holder in holders if holder.files.shards and holder.has_info), owner)
+        try:
+            for shard_id in request.shard_ids:
+                self._mount_one(request, shard_id, holders, _Sources(owner, informed))
+        finally:
+            # A disk that had unmounted the volume has missed the deletions since.
+            if len(holders) > 1:
+                planner = ShardPlanner(self._node.worker, len(self._node.config.disks))
+                planner.merge([holder.disk_id for holder in holders], volume_id=request.volume_id)
 
     def _mount_one(
-        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holders: list[_Holder], sources: _Sources
+        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holders: list[EcHolder], sources: _Sources
     ) -> None:
         failures = []
         for holder in holders:
@@ -105,10 +83,10 @@ class EcMountServicer:
         raise MountFailed.of(request.volume_id, shard_id, known, has_index=sources.of_index is not None)
 
     def _mount_on(
-        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holder: _Holder, sources: _Sources
+        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holder: EcHolder, sources: _Sources
     ) -> str | None:
         """None when it is mounted, else why it is not, empty when it is not there."""
-        if sources.of_index is not None and not holder.has_index:
+        if sources.of_index is not None and not holder.has_filled_index:
             self._mirror(request, holder, [INDEX, JOURNAL], sources.of_index)
         if sources.of_info is not None and not holder.has_info:
             self._mirror(request, holder, [INFO], sources.of_info)
@@ -117,16 +95,17 @@ class EcMountServicer:
         return None if outcome.mounted else outcome.error
 
     def _mirror(
-        self, request: pb.VolumeEcShardsMountRequest, holder: _Holder, extensions: list[str], source: _Holder
+        self, request: pb.VolumeEcShardsMountRequest, holder: EcHolder, extensions: list[str], source: EcHolder
     ) -> None:
         call = MirrorSidecars(request.volume_id, request.collection, extensions, source.directories)
         self._node.worker(holder.disk_id, call, _SLOW_CALL_TIMEOUT_S)
 
-    def unmount(self, request: pb.VolumeEcShardsUnmountRequest) -> pb.VolumeEcShardsUnmountResponse:
+    def unmount(self, request: pb.VolumeEcShardsUnmountRequest, call: Call) -> pb.VolumeEcShardsUnmountResponse:
         """On every disk; what is not mounted does not matter."""
-        for disk_id in self._node.serving_disks():
-            call = UnmountShards(request.volume_id, list(request.shard_ids), request.encode_ts_ns)
-            self._node.worker(disk_id, call)
+        unmount = UnmountShards(request.volume_id, list(request.shard_ids), request.encode_ts_ns)
+        with self._ec.alone(request.volume_id, call):
+            for disk_id in self._node.serving_disks():
+                self._node.worker(disk_id, unmount)
         self._node.certain_disks()  # one that comes back has them mounted
         return pb.VolumeEcShardsUnmountResponse()
 
