@@ -177,24 +177,13 @@ class EcVolumes:
         """When it is their turn, unmount shards, and do ``work`` in the background, where they may be removed."""
 
         def begin(end: End) -> None:
-            def finish(outcome: Callable[[], None]) -> None:
-                try:
-                    outcome()
-                finally:
-                    end()
-
             try:
                 self.unmount(volume_id, shard_ids)
             except DiskError as error:
                 end()
                 failed(error)
                 return
-            self._shell.in_background(
-                work,
-                lambda result: finish(partial(done, result)),
-                lambda error: finish(partial(failed, error)),
-                Work.COPY,
-            )
+            self.turns.run_to(end, work, done, failed, Work.COPY)
 
         self.turns.take(volume_id, begin)
 

@@ -41,22 +41,30 @@ class Turns:
         kind: Work = Work.TASK,
     ) -> None:
         """`Shell.in_background` in turn: the next one's comes after ``done`` or ``failed``."""
+        self.take(volume_id, lambda end: self.run_to(end, work, done, failed, kind))
 
-        def begin(end: End) -> None:
-            def finish(outcome: Callable[[], None]) -> None:
-                try:
-                    outcome()
-                finally:
-                    end()
+    def run_to(
+        self,
+        end: End,
+        work: Callable[[], T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+        kind: Work = Work.TASK,
+    ) -> None:
+        """The same in a turn that was taken, and that ends with it."""
 
-            self._shell.in_background(
-                work,
-                lambda result: finish(partial(done, result)),
-                lambda error: finish(partial(failed, error)),
-                kind,
-            )
+        def finish(outcome: Callable[[], None]) -> None:
+            try:
+                outcome()
+            finally:
+                end()
 
-        self.take(volume_id, begin)
+        self._shell.in_background(
+            work,
+            lambda result: finish(partial(done, result)),
+            lambda error: finish(partial(failed, error)),
+            kind,
+        )
 
     def _next(self, volume_id: int) -> None:
         waiting = self._waiting[volume_id]
