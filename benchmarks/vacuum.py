@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import random
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import grpc
 
-from benchmarks.bulk import Connection
+from benchmarks.clients import DATA_BYTES, Clients, Figures
 from benchmarks.cpu import CpuMeter
-from benchmarks.load import percentile
 from benchmarks.servers import COOKIE, SIDES
 from tests.cluster import Master
 from volumed.formats.checksum import crc32c
@@ -36,63 +33,10 @@ from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 __all__ = ["main"]
 
 VOLUME_ID = 1
-DATA_BYTES = 1024
 CHUNK = 10_000
 VERSION = 3
-PAUSE_S = 0.001
-"""Between two requests of a client."""
 QUIET_S = 5.0
 TIMEOUT_S = 600.0
-
-
-class Figures(NamedTuple):
-    """Latencies of some requests in ms."""
-
-    requests: int
-    p50: float
-    p99: float
-    longest: float
-
-    def __str__(self) -> str:
-        return f"{self.p50:.1f} / {self.p99:.1f} / {self.longest:.0f}"
-
-
-class Clients:
-    """One that reads live needles and one that writes new ones, until `stop`."""
-
-    def __init__(self, address: str, needles: int) -> None:
-        live = random.Random(1)
-        fresh = itertools.count(needles + 1)
-        body = os.urandom(DATA_BYTES)
-        self.reads: list[tuple[float, float]] = []
-        self.writes: list[tuple[float, float]] = []
-        self._failures: list[str] = []
-        self._stopping = threading.Event()
-        acts: list[tuple[list[tuple[float, float]], Callable[[Connection], None]]] = [
-            (self.reads, lambda connection: connection.get(path(2 * live.randrange(needles // 2) + 1))),
-            (self.writes, lambda connection: connection.put(path(next(fresh)), body)),
-        ]
-        self._threads = [threading.Thread(target=self._run, args=(address, *act)) for act in acts]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """Raises RuntimeError when a request has failed."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-        if self._failures:
-            raise RuntimeError(self._failures[0])
-
-    def _run(self, address: str, done: list[tuple[float, float]], act: Callable[[Connection], None]) -> None:
-        try:
-            connection = Connection(address)
-            while not self._stopping.wait(PAUSE_S):
-                began = time.perf_counter()
-                act(connection)
-                done.append((began, time.perf_counter() - began))
-        except Exception as error:
-            self._failures.append(repr(error))
 
 
 def path(key: int) -> str:
@@ -173,7 +117,7 @@ def vacuum(name: str, home: Path, needles: int, *, with_clients: bool) -> Run:
         grpc.insecure_channel(server.grpc_address) as channel,
     ):
         stub = VolumeServerStub(channel)
-        clients = Clients(server.address, needles) if with_clients else None
+        clients = _clients(server.address, needles) if with_clients else None
         time.sleep(QUIET_S if with_clients else 0)
         meter = CpuMeter(server.pids())
         began = time.perf_counter()
@@ -191,18 +135,21 @@ def vacuum(name: str, home: Path, needles: int, *, with_clients: bool) -> Run:
         return Run(name, dat_bytes, compacted - began, ended - compacted, cpu_s, quiet, busy)
 
 
+def _clients(address: str, needles: int) -> Clients:
+    """They read live needles and write new ones."""
+    live = random.Random(1)
+    reads = (path(2 * live.randrange(needles // 2) + 1) for _ in itertools.repeat(None))
+    return Clients(address, reads, map(path, itertools.count(needles + 1)))
+
+
 def _split(
     clients: Clients | None, began: float, ended: float
 ) -> tuple[tuple[Figures, Figures], tuple[Figures, Figures]]:
-    done = (clients.reads, clients.writes) if clients else ([], [])
-    quiet = tuple(_figures([took for at, took in one if at < began]) for one in done)
-    busy = tuple(_figures([took for at, took in one if began <= at < ended]) for one in done)
-    return (quiet[0], quiet[1]), (busy[0], busy[1])
-
-
-def _figures(seconds: list[float]) -> Figures:
-    in_order = sorted(1e3 * took for took in seconds) or [0.0]
-    return Figures(len(seconds), percentile(in_order, 0.5), percentile(in_order, 0.99), in_order[-1])
+    reads, writes = (clients.reads, clients.writes) if clients else ([], [])
+    return (
+        (Figures.of(reads, 0, began), Figures.of(writes, 0, began)),
+        (Figures.of(reads, began, ended), Figures.of(writes, began, ended)),
+    )
 
 
 def main() -> int:

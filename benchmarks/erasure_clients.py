@@ -1,0 +1,156 @@
+"""``python -m benchmarks.erasure_clients``: what clients see of a disk on which a volume is encoded and rebuilt.
+
+One client reads and one writes small objects of another volume of the same disk, paced. The jobs run through the RPCs,
+on each server in turns, each after a time of quiet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+
+from benchmarks.bulk import Connection
+from benchmarks.clients import DATA_BYTES, Clients, Figures
+from benchmarks.servers import COOKIE, SIDES
+from benchmarks.shards import LOST, Served, make_volume
+from tests.cluster import Master, VolumeServer
+from tests.processes import wait_until
+from tests.web import get_json
+from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
+
+__all__ = ["main"]
+
+OBJECTS = 1000
+"""That are read."""
+QUIET_S = 3.0
+TIMEOUT_S = 30.0
+
+Seen = tuple[Figures, Figures]
+"""Reads and writes."""
+
+
+class Side:
+    """A server with a volume to encode and another one for clients."""
+
+    def __init__(self, server: VolumeServer, master: Master, served: Served) -> None:
+        self.seconds: dict[str, list[float]] = {}
+        self.seen: dict[str, list[Seen]] = {}
+        """What clients saw in each round."""
+        self._address = server.address
+        self._served = served
+        served.freeze()
+        self._volume_id = _grow(server, master)
+        self._fresh = itertools.count(1)
+        connection = Connection(server.address)
+        for _ in range(OBJECTS):
+            connection.put(self._path(next(self._fresh)), bytes(DATA_BYTES))
+        connection.close()
+
+    def round(self) -> None:
+        """Every job once."""
+        self._during("nothing", lambda: time.sleep(QUIET_S))
+        self._during("encode", self._served.encode)
+        self._served.lose(LOST["four lost"])
+        self._during("rebuild, four lost", self._served.rebuild)
+
+    def _during(self, what: str, job: Callable[[], None]) -> None:
+        os.sync()
+        source = random.Random(1)
+        reads = (self._path(source.randint(1, OBJECTS)) for _ in itertools.repeat(None))
+        clients = Clients(self._address, reads, map(self._path, self._fresh))
+        began = time.perf_counter()
+        try:
+            job()
+        finally:
+            ended = time.perf_counter()
+            clients.stop()
+        self.seconds.setdefault(what, []).append(ended - began)
+        self.seen.setdefault(what, []).append(
+            (Figures.of(clients.reads, began, ended), Figures.of(clients.writes, began, ended))
+        )
+
+    def _path(self, key: int) -> str:
+        return f"/{self._volume_id},{key:x}{COOKIE:08x}"
+
+
+def _grow(server: VolumeServer, master: Master) -> int:
+    """Id of a new volume."""
+
+    def mounted() -> set[int]:
+        return {volume["Id"] for volume in get_json(server.address, "/status")["Volumes"] or ()}
+
+    before = mounted()
+    get_json(master.address, "/vol/grow?count=1&replication=000")
+    wait_until(lambda: bool(mounted() - before), timeout_s=TIMEOUT_S, what="a volume to write to")
+    return min(mounted() - before)
+
+
+@contextmanager
+def started(home: Path, source: Path, kinds: dict[str, Callable[..., VolumeServer]]) -> Iterator[dict[str, Side]]:
+    """All kinds of servers, each with a master and a copy of the volume."""
+    with ExitStack() as stack:
+        sides = {}
+        for name, kind in kinds.items():
+            data = home / name / "data"
+            shutil.copytree(source, data)
+            master = stack.enter_context(Master(home / name / "m", volume_size_limit_mb=30_000))
+            server = stack.enter_context(kind(home / name / "s", master=master, dirs=[data]))
+            channel = stack.enter_context(grpc.insecure_channel(server.grpc_address))
+            sides[name] = Side(server, master, Served(server, VolumeServerStub(channel)))
+        yield sides
+
+
+def compare(
+    home: Path, needles: int, rounds: int, kinds: dict[str, Callable[..., VolumeServer]]
+) -> tuple[int, dict[str, Side]]:
+    """Length of the `.dat`, and what was measured."""
+    size = make_volume(home / "source", needles)
+    with started(home, home / "source", kinds) as sides:
+        for _ in range(rounds):
+            for side in sides.values():
+                side.round()
+    return size, sides
+
+
+def table(sides: dict[str, Side]) -> list[str]:
+    """Medians of the rounds."""
+    lines = ["| During | Server | s | GET | PUT |", "|---|---|--:|--:|--:|"]
+    for what in next(iter(sides.values())).seen:
+        for name, side in sides.items():
+            reads, writes = (_median(list(figures)) for figures in zip(*side.seen[what], strict=True))
+            lines.append(f"| {what} | {name} | {statistics.median(side.seconds[what]):.2f} | {reads} | {writes} |")
+    return lines
+
+
+def _median(rounds: list[Figures]) -> Figures:
+    requests, *latencies = (statistics.median(column) for column in zip(*rounds, strict=True))
+    return Figures(int(requests), *latencies)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Measure what clients see of erasure coding.")
+    parser.add_argument("--needles", type=int, default=1_000_000, help="of 1 KB")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--home", help="where to work")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="volumed-ec-", dir=options.home) as home:
+        size, sides = compare(Path(home), options.needles, options.rounds, SIDES)
+    load = os.getloadavg()[0]
+    sys.stdout.write("\n".join([f"{size / 1e6:.0f} MB, load {load:.0f}", *table(sides)]) + "\n")
+
+
+if __name__ == "__main__":
+    main()
