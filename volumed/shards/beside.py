@@ -12,6 +12,7 @@ from volumed.shards.calls import NodeCalls
 from volumed.shards.deletes import EcDeletes
 from volumed.shards.reader import StoredEcNeedle
 from volumed.shards.view import EcVolume, MountedView
+from volumed.storage.map_records import VolumeFlag
 from volumed.storage.view import VolumeHandle
 
 __all__ = ["DeletesOfBoth", "VolumesView"]
@@ -67,7 +68,7 @@ class DeletesOfBoth:
             handle = self._volumes.locate(volume_id)
         except DiskUnavailable:
             return None  # it is not certain that there is one
-        if handle is None or handle.record.read_only:
+        if handle is None or VolumeFlag.NO_WRITE_OR_DELETE in handle.record.flags:
             return None
         request = DeleteNeedles([DeleteNeedle(volume_id, key, cookie)])
         results: list[NeedleDeletion] = self._calls.worker(handle.disk_id, request, _TIMEOUT_S).results
