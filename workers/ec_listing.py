@@ -73,11 +73,11 @@ def _listing(site: DiskSite, volume_id: int, mounted: dict[int, list[int]]) -> E
 def _view(site: DiskSite, files: EcFiles, mounted: list[int]) -> EcFilesView:
     from volumed.storage.ec_volume import read_geometry  # only disks with such volumes pay for what it imports
 
-    dat_size = data_shards = 0
+    dat_size = data_shards = encode_ts_ns = 0
     try:
         if files.shards:
             geometry = read_geometry(site.files, site.paths(files.collection, files.volume_id))
-            dat_size, data_shards = geometry.dat_size, geometry.ratio.data
+            dat_size, data_shards, encode_ts_ns = geometry.dat_size, geometry.ratio.data, geometry.encode_ts_ns
     except (FormatError, OSError):
         pass  # nobody may guess
     return EcFilesView(
@@ -90,4 +90,5 @@ def _view(site: DiskSite, files: EcFiles, mounted: list[int]) -> EcFilesView:
         mounted=mounted,
         dat_size=dat_size,
         data_shards=data_shards,
+        encode_ts_ns=encode_ts_ns,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,23 @@ def listing() -> ec_calls.EcListing:
     return ec_calls.EcListing(ec_calls.EcDirectories("/none", "/none"), [files])
 
 
+def of_runs(*runs: int) -> Callable[[ec_calls.ListEcFiles], ec_calls.EcListing]:
+    """One disk after the other has all shards of an encode run, mounted."""
+    shards = range(14)
+    answers = iter(
+        ec_calls.EcListing(
+            ec_calls.EcDirectories(f"/run-{number}", f"/run-{number}"),
+            [
+                ec_calls.EcFilesView(
+                    "", 7, dict.fromkeys(shards, 100), [], {".ecx": 17}, {}, list(shards), encode_ts_ns=number
+                )
+            ],
+        )
+        for number in runs
+    )
+    return lambda _: next(answers)
+
+
 def run(name: str, script: ScriptedNode, table: NodeTable, tmp_path: Path, call: FakeCall, **fields: Any) -> Any:
     method = served_methods(make_node(script, table, tmp_path))[name]
     return method(getattr(pb, f"{name}Request")(volume_id=7, **fields), call)
@@ -57,6 +74,21 @@ def test_a_call_that_is_cancelled_stops_its_job(script: ScriptedNode, table: Nod
     assert failure.value.code is Code.CANCELLED
     assert kinds(script)[-4:] == [("disk-0", "FollowEcJob")] * 3 + [("disk-0", "StopEcJob")]
     assert script.worker_calls()[-1][1] == ec_calls.StopEcJob(5)
+
+
+@pytest.mark.parametrize("name", ["VolumeEcShardsRebuild", "VolumeEcShardsToVolume"])
+def test_an_older_encode_run_takes_no_part(script: ScriptedNode, table: NodeTable, tmp_path: Path, name: str) -> None:
+    """Its disk was away while the volume was encoded anew: ids that it calls deleted may have been used again."""
+    script.answers[ec_calls.ListEcFiles] = of_runs(5, 9, 0)
+    script.answers[ec_calls.StartDecode] = lambda _: ec_calls.EcJobStarted(5)
+    script.answers[ec_calls.FollowEcJob] = lambda _: ec_calls.EcJobProgress(1, 1, done=True)
+    run(name, script, table, tmp_path, FakeCall())
+    jobs = [
+        (where.split(".")[0], [other.data for other in request.others])
+        for where, request in script.worker_calls()
+        if isinstance(request, ec_calls.StartDecode | ec_calls.StartRebuild)
+    ]
+    assert jobs == [("disk-1", ["/run-0"])]
 
 
 @pytest.mark.parametrize("state", [DiskState.OPENING, DiskState.STUCK], ids=["opening", "stuck"])

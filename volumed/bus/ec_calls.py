@@ -79,6 +79,8 @@ class EcFilesView(msgspec.Struct, frozen=True):
     """Of the volume when it was encoded, from the geometry; 0: unknown."""
     data_shards: int = 0
     """From the geometry; 0: the files do not say it, or cannot be understood."""
+    encode_ts_ns: int = 0
+    """Identity of the encode run; likewise."""
 
 
 class EcListing(msgspec.Struct, frozen=True):

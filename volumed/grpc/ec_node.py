@@ -32,7 +32,7 @@ from volumed.storage.ec_files import paths_elsewhere
 from volumed.storage.ec_journal import read_journals
 from volumed.storage.fileio import FileIO
 
-__all__ = ["EcHolder", "EcNode"]
+__all__ = ["EcHolder", "EcNode", "latest_run", "of_run"]
 
 _POLL_MIN_S = 0.005
 _POLL_MAX_S = 0.25
@@ -85,6 +85,17 @@ class EcHolder(NamedTuple):
         """The deletions in its journal, read from the file. Raises `OSError`."""
         paths = paths_elsewhere(self.directories, self.files.collection, self.files.volume_id)
         return frozenset(read_journals(_FILES, paths))
+
+
+def latest_run(holders: Collection[EcHolder]) -> int:
+    """Identity of the latest encode run; 0: unknown, or there are none."""
+    return max((holder.files.encode_ts_ns for holder in holders), default=0)
+
+
+def of_run(holders: Collection[EcHolder], encode_ts_ns: int) -> list[EcHolder]:
+    """Without those who are known to be of another encode run, as a disk is that was away while a volume was encoded
+    anew: neither its shards nor its deletions mean anything here (3.7)."""
+    return [holder for holder in holders if holder.files.encode_ts_ns in (encode_ts_ns, 0)]
 
 
 class EcNode:

@@ -9,7 +9,7 @@ from volumed.erasure.code import DEFAULT_RATIO
 from volumed.erasure.errors import EcVolumeUnusable, StagedVolumeError
 from volumed.errors import ClientError
 from volumed.formats.volumename import check_collection, format_base_name, normalize_disk_type
-from volumed.grpc.ec_node import EcHolder, EcNode
+from volumed.grpc.ec_node import EcHolder, EcNode, latest_run, of_run
 from volumed.grpc.streams import Call
 from volumed.storage.fileio import FileIO
 from volumed.storage.site import COPYING
@@ -48,11 +48,15 @@ class EcDecodeServicer:
         mounted = [holder for holder in holders if holder.files.mounted]
         if not mounted:
             raise EcVolumeUnusable.missing(volume_id)
-        target = mounted[0]
-        if target.files.collection != collection:
-            raise ClientError(f"existing collection:{target.files.collection} unexpected input: {collection}")
+        found = mounted[0].files.collection
+        if found != collection:
+            raise ClientError(f"existing collection:{found} unexpected input: {collection}")
+        # DEVIATE: the reference takes the first disk at its word, also when it has an older encode run than others.
+        run = latest_run(mounted)
+        mounted = of_run(mounted, run)
         _require_data_shards(volume_id, mounted)
-        holders = [holder for holder in holders if holder.files.collection == collection]
+        target = max(mounted, key=lambda holder: holder.files.encode_ts_ns)
+        holders = of_run([holder for holder in holders if holder.files.collection == collection], run)
         self._ec.fold_journals(holders, volume_id, collection)
         others = [holder.directories for holder in holders if holder.disk_id != target.disk_id]
         self._ec.run_job(target.disk_id, StartDecode(volume_id, collection, others), call)

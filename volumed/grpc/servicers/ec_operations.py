@@ -9,7 +9,7 @@ from volumed.erasure.errors import RebuildFailed
 from volumed.erasure.names import SIDECAR
 from volumed.errors import ClientError, VolumedError
 from volumed.formats.volumename import format_base_name
-from volumed.grpc.ec_node import EcHolder, EcNode
+from volumed.grpc.ec_node import EcHolder, EcNode, latest_run, of_run
 from volumed.grpc.servicers.ec_delete import wipe_on_all
 from volumed.grpc.streams import Call
 from volumed.storage.fileio import disk_error
@@ -52,6 +52,7 @@ class EcOperationsServicer:
                 for holder in self._ec.holders(request.volume_id)
                 if holder.files.collection == request.collection and (holder.shard_count or holder.has_index)
             ]
+            holders = of_run(holders, latest_run(holders))
             chosen = max((item for item in holders if item.has_index), key=lambda item: item.shard_count, default=None)
             if chosen is None:
                 return pb.VolumeEcShardsRebuildResponse()
