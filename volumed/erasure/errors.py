@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from volumed.errors import (
-    Code,
     ClientError,
+    Code,
     CookieMismatch,
     DiskError,
     FormatError,

@@ -65,8 +65,7 @@ def _send(address: str, path: str, url: str, post: NeedlePost, tls: ssl.SSLConte
         connection = http.client.HTTPSConnection(address, timeout=_TIMEOUT_S, context=tls)
     boundary = secrets.token_hex(30)
     head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename=""\r\n'
-        f"Idempotency-Key: {url}\r\n\r\n"
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename=""\r\nIdempotency-Key: {url}\r\n\r\n'
     ).encode()
     tail = f"\r\n--{boundary}--\r\n".encode()
     headers = {
