@@ -106,6 +106,25 @@ def test_a_stop_while_starting_leaves_nothing(node: Volumed) -> None:
         node.close()
 
 
+class Lonely(Volumed):
+    """Of a cluster whose master does not answer."""
+
+    def program(self) -> list[str]:
+        return [super().program()[0], "volume", f"-master={HOST}:1.2"]
+
+
+def test_a_stop_while_no_master_answers(tmp_path: Path) -> None:
+    """All processes wait for the ports to be opened."""
+    node = Lonely(tmp_path / "node")
+    try:
+        node.launch()
+        wait_until(lambda: len(roles(node)["grpc front"]) == 1, timeout_s=START_LIMIT_S, what="a gRPC front")
+        wait_until(lambda: f"master {HOST}:1.2: " in node.log_tail(), timeout_s=START_LIMIT_S, what="an attempt")
+        node.stop()
+    finally:
+        node.close()
+
+
 def test_kill_of_the_supervisor_leaves_no_process(node: Volumed) -> None:
     with node:
         session = node.pid

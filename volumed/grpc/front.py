@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
-import threading
 
 from volumed.config.address import join_host_port
 from volumed.config.node import NodeConfig, load_node_config
@@ -33,9 +33,7 @@ def main() -> int:
     set_title("volumed: grpc front")
     config = load_node_config(sys.argv[1])
     configure_logging("grpc", config.log_verbosity, as_json=config.log_json)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stop_fd = _stop_signals()
     # A line for every failed handshake would let strangers fill the log.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     security = load_security(config.runtime_dir)
@@ -44,12 +42,20 @@ def main() -> int:
         os.environ.update(grpc_environment(security))
         if security.tls.max_version == "TLS 1.2":
             _log.warning("tls.max_version does not hold for gRPC, which speaks TLS 1.3, too")
-    return _serve(config, security, secrets, stopping)
+    return _serve(config, security, secrets, stop_fd)
 
 
-def _serve(
-    config: NodeConfig, security: SecuritySettings, secrets: FollowedSecrets | None, stopping: threading.Event
-) -> int:
+def _stop_signals() -> int:
+    """A descriptor that is readable once SIGTERM or SIGINT has come, to whichever thread. Handlers do nothing: they run
+    in the middle of the main thread, which may just hold what they would need."""
+    read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(write_fd)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return read_fd
+
+
+def _serve(config: NodeConfig, security: SecuritySettings, secrets: FollowedSecrets | None, stop_fd: int) -> int:
     # The library reads its environment when it is imported.
     from volumed.bus.caller import Caller
     from volumed.grpc.channels import Channels
@@ -62,7 +68,9 @@ def _serve(
     caller = Caller()
     node = GrpcNode(config, table, caller, NodeView(config, table), Channels(security.grpc))
     server = create_server(node, AccessView(table, config.runtime_dir), CommonNames.of(security.grpc))
-    if not os.read(int(os.environ["VOLUMED_GO_FD"]), 1):
+    go_fd = int(os.environ["VOLUMED_GO_FD"])
+    ready, _, _ = select.select((go_fd, stop_fd), (), ())
+    if stop_fd in ready or not os.read(go_fd, 1):
         return 0
     address = join_host_port(config.bind_ip, config.grpc_port)
     try:
@@ -73,7 +81,7 @@ def _serve(
     server.start()
     _log.info("grpc listening on %s%s", address, " with TLS" if secrets else "")
     os.write(int(os.environ["VOLUMED_READY_FD"]), b"1")
-    stopping.wait()
+    select.select((stop_fd,), (), ())
     server.stop(_STOP_GRACE_S).wait()
     caller.close()
     return 0
