@@ -90,12 +90,12 @@ class Master(WeedServer):
         self.volume_size_limit_mb = volume_size_limit_mb
 
     def own_flags(self) -> list[str]:
-        """Quick elections, and no telemetry."""
+        """No waiting for others to elect a leader with, and no telemetry."""
         meta = self.home / "meta"
         meta.mkdir(exist_ok=True)
         return [
             f"-ip={HOST}", f"-mdir={meta}", f"-volumeSizeLimitMB={self.volume_size_limit_mb}", "-telemetry=false",
-            "-electionTimeout=1s", "-heartbeatInterval=100ms",
+            "-peers=none",
         ]  # fmt: skip
 
     def ready(self) -> bool:
