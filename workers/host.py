@@ -16,7 +16,7 @@ from volumed.bus.frames import ReadOperation, StoreOperation, StoreResult
 from volumed.bus.router import Reply
 from volumed.errors import DiskError
 
-__all__ = ["WHOLE_VOLUMES", "Flush", "ShardHost", "Shell", "StoreBatch", "StoreDone", "Work"]
+__all__ = ["Flush", "ShardHost", "Shell", "StoreBatch", "StoreDone", "Work"]
 
 T = TypeVar("T")
 
@@ -42,10 +42,6 @@ class Work(enum.Enum):
     """All that is alive in a volume."""
     ERASURE = "erasure"
     """A whole volume into shards, or shards of one into others or back."""
-
-
-WHOLE_VOLUMES = frozenset({Work.MOVE, Work.VACUUM, Work.ERASURE})
-"""Work that may take minutes and that no client waits for: it makes way for what clients ask."""
 
 
 class Flush(Protocol):

@@ -45,7 +45,7 @@ from volumed.config.node import NodeConfig
 from volumed.errors import NodeError, VolumedError
 from volumed.remote.errors import TooManyRemoteReads
 from workers.bodies import SharedBodies
-from workers.host import WHOLE_VOLUMES, ShardHost, StoreBatch, StoreDone, Work
+from workers.host import ShardHost, StoreBatch, StoreDone, Work
 from workers.stores import StoreScheduler
 from workers.threads import JobThreads
 
@@ -59,8 +59,6 @@ _TICK_S = 1.0
 _READERS = 4
 _THREADS_PER_KIND = 2
 _THREADS = {Work.REMOTE: 16}
-_NICENESS = 10
-"""Of work on whole volumes: a tenth of the share of clients where processors are short, all where they are not."""
 _REMOTE_READS_MAX = 64
 """Reads that wait for object stores; fewer than a front has under way, so that those of other volumes go on."""
 _FRAMES_PER_TURN_MAX = 1024
@@ -146,8 +144,7 @@ class DiskLoop:
     def _threads_of(self, kind: Work) -> JobThreads:
         """Started with their first work: few disks ever need all kinds."""
         if kind not in self._threads:
-            niceness = _NICENESS if kind in WHOLE_VOLUMES else 0
-            self._threads[kind] = JobThreads(kind.value, _THREADS.get(kind, _THREADS_PER_KIND), niceness=niceness)
+            self._threads[kind] = JobThreads(kind.value, _THREADS.get(kind, _THREADS_PER_KIND))
         return self._threads[kind]
 
     def publish(self, event: WorkerEvent) -> None:

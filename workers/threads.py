@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -19,10 +18,7 @@ class JobThreads:
     The threads do not keep the process alive: on a disk that hangs, one of them may never come back.
     """
 
-    def __init__(self, name: str, count: int = 1, *, niceness: int = 0) -> None:
-        """``niceness`` is how much less of the processors these threads, and those that their jobs start, want than the
-        thread that makes them."""
-        self._niceness = niceness
+    def __init__(self, name: str, count: int = 1) -> None:
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         for index in range(count):
             threading.Thread(target=self._run, name=f"{name}-{index}", daemon=True).start()
@@ -32,8 +28,6 @@ class JobThreads:
         self._jobs.put(job)
 
     def _run(self) -> None:
-        # On Linux a thread has a niceness of its own, and hands it on to the threads that it starts.
-        os.nice(self._niceness)
         while True:
             job = self._jobs.get()
             try:
