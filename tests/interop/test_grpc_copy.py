@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -217,6 +219,34 @@ def copied(servers: Servers) -> bool:
     except grpc.RpcError:
         return False
     return True
+
+
+def test_who_hangs_up_when_the_volume_is_mounted_has_it(servers: Servers) -> None:
+    """It is known to the master then, and may have been written to."""
+    source, target = servers.second, servers.first
+    for step in (allocate(5), Put("5,0111111111", b"some bytes")):
+        source.run(step)
+    with SourceProxy(source.server) as proxy:
+        asked, over = itertools.count(), threading.Event()
+
+        def hang_up_the_second_time(message: Any) -> Any:
+            if next(asked):
+                call.cancel()
+                over.wait(LONG_S)
+            return message
+
+        proxy.falsify["VolumeStatus"] = hang_up_the_second_time
+        call = target.stub.VolumeCopy(pb.VolumeCopyRequest(volume_id=5, source_data_node=proxy.peer_address))
+        with pytest.raises(grpc.RpcError):
+            list(call)
+        sent = pb.ReceiveFileRequest(info=pb.ReceiveFileInfo(volume_id=5, ext=".dat", disk_type="hdd"))
+        refusal = {"error": "volume 5 is mounted, its .dat cannot be replaced"}
+        wait_until(
+            lambda: target.run(Call("ReceiveFile", [sent])) == refusal, timeout_s=LONG_S, what="the end of the copy"
+        )
+        over.set()
+    assert get(target.server.address, "/5,0111111111").body == b"some bytes"
+    drop((source, target), 5)
 
 
 def test_nothing_else_touches_a_volume_that_arrives(servers: Servers, held_copy: Held) -> None:
