@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -36,8 +35,7 @@ LOG_TAIL_BYTES = 8 << 10
 PORT_RANGE = range(12_000, 32_000)
 PORTS_AT_ONCE = 250
 
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None, use_errno=True)
+_DYING_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 _servers: list[Server] = []
 
@@ -162,10 +160,11 @@ class Server:
         """Start without waiting."""
         assert not self.running, f"{self.name} runs already"
         with open(self.log_path, "ab") as log:
+            # No `preexec_fn`: it needs a fork of this process, in which the gRPC library, when it has channels open,
+            # sometimes aborts.
             self._process = subprocess.Popen(
-                self.command(), cwd=self.home, env=self.environment(), stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it is one system call and takes no lock
+                [*_DYING_WITH_PARENT, *self.command()], cwd=self.home, env=self.environment(),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
     def signal(self, number: signal.Signals) -> None:
@@ -251,7 +250,3 @@ def stop_all() -> None:
     """Kill every server that is still there."""
     for server in _servers:
         server.close()
-
-
-def _die_with_parent() -> None:
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
