@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.hand_shell import HandShell
 from tests.storage_kit import COOKIE, Rig, needle_body
 from volumed.bus.calls import Empty
 from volumed.bus.frames import FLAG_FSYNC, STATUS_OK, StoreOutcome, decode_error, parse_call_reply
@@ -45,13 +46,13 @@ class SpaceFiles(FileIO):
         return SpaceInfo(2 << 40, self.free_bytes)
 
 
-class FakeShell:
-    """Runs work at once, or, with ``waiting`` set, when the test says so."""
+class SpoolShell(HandShell):
+    """With the memory of a front, and writes that can be held back."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.pool = b""
         self.held = 0
-        self.waiting: list[Callable[[], None]] | None = None
         self.actions: list[Callable[[], None]] = []
         self.batches: list[StoreBatch] = []
 
@@ -59,22 +60,14 @@ class FakeShell:
         return memoryview(self.pool)[offset : offset + length]
 
     def in_background(
-        self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], kind: Work
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+        kind: object = Work.TASK,
     ) -> None:
         assert kind is not Work.TASK
-
-        def job() -> None:
-            try:
-                outcome = work()
-            except VolumedError as error:
-                failed(error)
-            else:
-                done(outcome)
-
-        if self.waiting is None:
-            job()
-        else:
-            self.waiting.append(job)
+        super().in_background(work, done, failed, kind)
 
     def hold(self) -> None:
         self.held += 1
@@ -96,7 +89,7 @@ class Bench:
         self.files = SpaceFiles()
         self.rig = Rig(root, self.files)
         self.rig.allocate()
-        self.shell = FakeShell()
+        self.shell = SpoolShell()
         self.now = 0.0
         self.numbers = itertools.count(1)
         self.spools = Spools(self.rig.disk, self.shell, lambda: self.now)  # type: ignore[arg-type]
