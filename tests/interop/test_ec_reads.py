@@ -84,6 +84,12 @@ def test_a_needle_is_deleted_for_all_wherever_it_is_deleted(spread: Spread) -> N
     assert get(servers.weed.server.address, f"/{fid}").status == 404
 
 
+def test_a_negative_size_is_refused(spread: Spread) -> None:
+    """It ends the reference process."""
+    request = pb.VolumeEcShardReadRequest(volume_id=VOLUME, shard_id=AT_FIRST[0], size=-1)
+    assert spread.servers.first.run(Call("VolumeEcShardRead", request)) == ("INVALID_ARGUMENT", "invalid size -1")
+
+
 def test_with_a_server_away(spread: Spread) -> None:
     """The four shards that are lost are recovered by either kind of server."""
     weed, first, second = spread.servers[1:]

@@ -10,6 +10,8 @@ __all__ = [
     "existing_not_deleted",
     "invalid_common_name",
     "invalid_needle_size",
+    "invalid_shard_range",
+    "invalid_shard_size",
     "invalid_source_server",
     "maintenance",
     "marked_readonly",
@@ -147,6 +149,16 @@ def bad_header(offset: int) -> str:
 def invalid_needle_size(size: int) -> str:
     """Section 3.19."""
     return f"invalid needle size {size}"
+
+
+def invalid_shard_range(path: str) -> str:
+    """docs/spec/erasure-coding.md 5.7."""
+    return f"read {path}: invalid argument"
+
+
+def invalid_shard_size(size: int) -> str:
+    """docs/spec/erasure-coding.md 5.7."""
+    return f"invalid size {size}"
 
 
 def needle_not_found(key: int) -> str:

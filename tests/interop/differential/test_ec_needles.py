@@ -131,6 +131,11 @@ def calls() -> dict[str, Call]:
         "end of a shard": shard_read(shard_id=1, offset=(1 << 20) - 10),
         "behind the end of a shard": shard_read(shard_id=1, offset=1 << 30),
         "nothing of a shard": shard_read(shard_id=1, size=0),
+        "before a shard": shard_read(shard_id=1, offset=-1),
+        "nothing before a shard": shard_read(shard_id=1, offset=-1, size=0),
+        "as far as files go": shard_read(shard_id=1, offset=(1 << 63) - 41),
+        "beyond all files": shard_read(shard_id=1, offset=(1 << 63) - 40),
+        "beyond all files, much": shard_read(shard_id=1, offset=(1 << 63) - (2 << 20), size=(1 << 63) - 1),
         "no such shard": shard_read(shard_id=14),
         "shard of no volume": shard_read(volume_id=77),
         "shard of another run": shard_read(shard_id=0, encode_ts_ns=5),
@@ -193,10 +198,11 @@ def knows_all_shards(master: Master) -> bool:
 
 
 def ask(kind: type[VolumeServer], home: Path, files: Path) -> Asked:
-    shutil.copytree(files, home / "data", ignore=shutil.ignore_patterns("vol_dir.uuid"))
+    data = home / "v" / "data"
+    shutil.copytree(files, data, ignore=shutil.ignore_patterns("vol_dir.uuid"))
     with (
         Master(home / "m") as master,
-        kind(home / "v", master=master, dirs=[home / "data"], flags=["-readMode=local"]) as server,
+        kind(home / "v", master=master, dirs=[data], flags=["-readMode=local"]) as server,
     ):
         with Node(server) as node:
             # Mounted by the start already: then it changes nothing.

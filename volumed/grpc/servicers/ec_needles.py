@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from volumed.erasure.errors import EcShardNotFound, OtherEncodeRun
 from volumed.erasure.geometry import accepts
 from volumed.erasure.layout import Interval
-from volumed.errors import NeedleDeleted, NeedleNotFound
+from volumed.erasure.names import shard_extension
+from volumed.errors import ClientError, Code, NeedleDeleted, NeedleNotFound
+from volumed.grpc import texts
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
 from volumed.storage.mounted_shards import MountedShards
@@ -16,6 +18,8 @@ from volumed.wire import volume_server_pb2 as pb
 __all__ = ["EcNeedlesServicer"]
 
 _MESSAGE_BYTES = 2 << 20
+_FILE_BYTES_MAX = (1 << 63) - 1
+"""Where files must end for the kernel."""
 
 
 class EcNeedlesServicer:
@@ -34,13 +38,13 @@ class EcNeedlesServicer:
         if request.file_key and self._is_deleted(request):
             yield pb.VolumeEcShardReadResponse(is_deleted=True, encode_ts_ns=identity)
             return
-        at, end = request.offset, request.offset + request.size
-        while at < end and not call.ended:
-            data = self._ec.read_shard(disk, Interval(request.shard_id, at, min(_MESSAGE_BYTES, end - at)))
+        for piece in _pieces(request, disk.record.data_base + shard_extension(request.shard_id)):
+            if call.ended:
+                return
+            data = self._ec.read_shard(disk, piece)
             if not data:
                 return
             yield pb.VolumeEcShardReadResponse(data=data, encode_ts_ns=identity)
-            at += len(data)
 
     def volume_ec_blob_delete(self, request: pb.VolumeEcBlobDeleteRequest) -> pb.VolumeEcBlobDeleteResponse:
         """Write a deletion to the journals of this node."""
@@ -76,3 +80,18 @@ class EcNeedlesServicer:
         except NeedleNotFound:
             return False
         return False
+
+
+def _pieces(request: pb.VolumeEcShardReadRequest, path: str) -> Iterator[Interval]:
+    """What is asked for, a message at a time. Raises `ClientError` at a piece that no file can have."""
+    if request.size < 0:
+        # DEVIATE: the reference process dies.
+        raise ClientError(texts.invalid_shard_size(request.size), Code.INVALID_ARGUMENT)
+    end = request.offset + request.size
+    for at in range(request.offset, end, _MESSAGE_BYTES):
+        length = min(_MESSAGE_BYTES, end - at)
+        if at < 0:
+            raise ClientError(texts.negative_offset(path))
+        if at + length > _FILE_BYTES_MAX:
+            raise ClientError(texts.invalid_shard_range(path))
+        yield Interval(request.shard_id, at, length)
