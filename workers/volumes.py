@@ -47,6 +47,7 @@ from workers.ec_life import EcLife
 from workers.ec_listing import EcListings
 from workers.ec_operations import EcOperations
 from workers.ec_volumes import EcVolumes
+from workers.ec_watch import EcWatch
 from workers.host import Shell
 from workers.io_errors import QuarantineGauge
 from workers.map_slices import drop_entries
@@ -113,6 +114,7 @@ class VolumeHost:
         self._copies = Copies(disk, shell, self._preallocated_bytes, self._tell_changes, self._tiering.mount)
         self._ec = EcVolumes(disk, shell, epoch)
         self._ec_life = EcLife(disk, shell, self._ec, alone=len(node.disks) == 1)
+        self._ec_watch = EcWatch(disk, shell, self._ec)
         self._ec_settled = False
         """The shards that the disk mounts by itself are mounted."""
         self._received = ReceivedFiles(disk, shell, self._ec)
@@ -300,6 +302,7 @@ class VolumeHost:
         except DiskError as error:
             _log.error("removing expired volumes: %s", error.text)
         self._ec_life.expire(int(time.time()))
+        self._ec_watch.tick()
         if self._quarantine is not None:
             self._quarantine.set(sum(volume.quarantined for volume in self._disk.volumes.values()))
         for remains in self._disk.take_remains():
@@ -312,13 +315,13 @@ class VolumeHost:
         if self._ticks % _READER_CHECK_TICKS == 0:
             # A front that was killed leaves its reader slot behind, and the pages it saw cannot be used again.
             self._disk.site.map.reader_check()
-        if self._health_probe is not None:
-            self._tell_health(self._health_probe.problem(time.monotonic()))
+        probe = self._health_probe
+        self._tell_health((probe.problem(time.monotonic()) if probe else "") or self._ec_watch.problem)
 
     def _tell_health(self, problem: str) -> None:
         if problem != self._problem:
             self._problem = problem
-            _log.warning("%s", problem or "probe: the disk is well again")
+            _log.warning("%s", problem or "the disk is well again")
             self._shell.publish(DiskHealth(self._disk.config.disk_id, self._epoch, problem))
 
     def _space_known(self, space: SpaceInfo) -> None:

@@ -21,6 +21,7 @@ from volumed.storage.site import COPYING, DATA_EXTENSIONS, INDEX_EXTENSIONS, Dis
 
 __all__ = [
     "claim_directory",
+    "holds_disk",
     "loadable_volumes",
     "read_disk_uuid",
     "recover_compactions",
@@ -67,6 +68,16 @@ def read_disk_uuid(files: FileIO, directory: str) -> str:
         raise _not_writable(directory, f"{path}: {error_text(error)}") from error
     except ValueError as error:
         raise DiskError(f"{path} does not hold a UUID") from error
+
+
+def holds_disk(files: FileIO, directory: str, disk_uuid: str) -> bool:
+    """Whether a directory is that of the disk with this id now; where a disk was unmounted is an empty one. Raises
+    `OSError`."""
+    text = files.read_file(os.path.join(directory, _UUID_FILE)) or b""
+    try:
+        return str(uuid.UUID(text.decode("ascii", "replace").strip())) == disk_uuid
+    except ValueError:
+        return False
 
 
 def recover_compactions(site: DiskSite, in_use: Collection[int]) -> None:
