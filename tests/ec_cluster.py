@@ -180,8 +180,13 @@ class EcCluster:
         return get(self.master.address, f"/dir/lookup?volumeId={volume_id}").status == 200
 
     def shards(self, volume: EcVolume) -> dict[str, set[int]]:
-        """As the master knows them: address → ids."""
-        answer = self._stub.LookupEcVolume(master_pb2.LookupEcVolumeRequest(volume_id=volume.id), timeout=LIMIT_S)
+        """As the master knows them, none of a volume of which it has not heard: address → ids."""
+        try:
+            answer = self._stub.LookupEcVolume(master_pb2.LookupEcVolumeRequest(volume_id=volume.id), timeout=LIMIT_S)
+        except grpc.RpcError as error:
+            if "not found" not in (error.details() or ""):
+                raise
+            return {}
         found: dict[str, set[int]] = {}
         for shard in answer.shard_id_locations:
             for location in shard.locations:

@@ -42,12 +42,15 @@ def request(
     headers: Mapping[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Response:
-    """Send one request to ``host:port``; ``path`` (with query) goes out as it is."""
+    """Send one request to ``host:port``; ``path`` (with query) goes out as it is. Raises OSError, also for an answer
+    that ends too early: its server may have been killed."""
     connection = http.client.HTTPConnection(address, timeout=timeout_s)
     try:
         connection.request(method, path, body=body, headers=dict(headers or {}))
         answer = connection.getresponse()
         return Response(answer.status, answer.headers, answer.read())
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"{method} {address}{path}: {error!r}") from error
     finally:
         connection.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import grpc
 import pytest
 
 from tests.cluster import Volumed, WeedVolume
@@ -43,18 +42,10 @@ def test_an_evacuated_server_has_no_shards_and_nothing_is_lost(cluster: EcCluste
     cluster.check(volume)
 
 
-def is_forgotten(cluster: EcCluster, volume: EcVolume) -> bool:
-    """Whether the master knows no shard of the volume."""
-    try:
-        return not cluster.shards(volume)
-    except grpc.RpcError as error:
-        return "not found" in str(error)
-
-
 def test_a_collection_is_deleted_with_its_shards(cluster: EcCluster) -> None:
     goes, stays = encoded(cluster), encoded(cluster)
     cluster.shell(f"collection.delete -collection {goes.collection} -apply")
-    wait_until(lambda: is_forgotten(cluster, goes), timeout_s=LIMIT_S, what="no shards at the master")
+    cluster.await_shards(goes, lambda found: not found, "no shards at the master")
     wait_until(lambda: cluster.files(goes, ".ec*") == [], timeout_s=LIMIT_S, what="no shards on the disks")
     cluster.await_all_shards(stays)
     cluster.check(stays)

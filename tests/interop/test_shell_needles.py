@@ -9,7 +9,7 @@ import pytest
 from tests.cluster import weed_shell
 from tests.grpc_kit import Node, Put, Servers, allocate, batch_delete, started_servers
 from tests.processes import wait_until
-from tests.web import get
+from tests.web import get, get_json
 
 pytestmark = pytest.mark.interop
 
@@ -38,6 +38,15 @@ def put(node: Node, volume_id: int, key: int, data: bytes | None = None) -> None
 def remove(node: Node, volume_id: int, key: int) -> None:
     answer = node.run(batch_delete(f"{volume_id},{key:02x}11111111"))
     assert answer["results"][0]["status"] == 202
+
+
+def await_replicas(servers: Servers, volume_id: int, count: int) -> None:
+    """Until the master, whom the shell asks, knows so many."""
+    path = f"/dir/lookup?volumeId={volume_id}"
+    wait_until(
+        lambda: len(get_json(servers.master.address, path)["locations"]) == count,
+        timeout_s=LIMIT_S, what=f"{count} replicas",
+    )  # fmt: skip
 
 
 def found(node: Node, volume_id: int) -> dict[int, bytes | int]:
@@ -84,6 +93,7 @@ def test_merge_into_volumed(servers: Servers) -> None:
     put(servers.first, volume_id, 5)
     remove(servers.weed, volume_id, 1)
     put(servers.first, volume_id, 6, b"")
+    await_replicas(servers, volume_id, 2)
     printed = shell(servers, f"volume.merge -volumeId {volume_id}")
     assert f"merged volume {volume_id} from 2 replicas via {servers.second.server.address}" in printed
     same = {1: 404, 2: b"needle 2", 3: b"needle 3", 4: b"needle 4", 5: b"needle 5", 6: b""}
