@@ -19,6 +19,7 @@ from volumed.config.disks import ConfigError
 from volumed.config.flags import CommandLine
 from volumed.errors import VolumedError
 from volumed.logs import configure_logging
+from volumed.open_files import allow_all_open_files
 from volumed.security.settings import read_security
 
 __all__ = ["run_node"]
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 def run_node(line: CommandLine, programs: Programs = PROGRAMS) -> int:
     """Run the node until it is stopped. Whatever it cannot start with ends it with status 255 and one line."""
+    allow_all_open_files()
     configure_logging("supervisor", line.number("v"), as_json=line.boolean("log_json"))
     try:
         with log_files(line):

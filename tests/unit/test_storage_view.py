@@ -16,6 +16,7 @@ from volumed.config.node import DiskConfig, NodeConfig
 from volumed.errors import DiskUnavailable
 from volumed.formats.needle import decode_record
 from volumed.nodetable import DiskState, NodeTable, create_node_table
+from volumed.open_files import OpenFiles
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.map_records import VolumeFlag, VolumeProgress, VolumeRecord
 from volumed.storage.read_payload import pack_payload, unpack_payload
@@ -254,10 +255,11 @@ def test_only_so_many_files_stay_open(node: _Node) -> None:
     ids = range(1, 25)
     node.writers[0].do(f"[rig.allocate(v) or rig.store(put(1, b'x', volume_id=v)) for v in {list(ids)}] and None")
     node.view.close()
-    node.view = NodeView(node.config, node.table, node.files, open_files_max=2)
+    two = OpenFiles(connections=1, volumes_per_disk=2, shards_per_disk=2)
+    node.view = NodeView(node.config, node.table, node.files, two)
     for volume_id in ids:
         assert node.read(volume_id, 1).found is Found.RECORD
-    assert sum(name.endswith(".dat") for name in _open_files(node.root)) <= 16
+    assert sum(name.endswith(".dat") for name in _open_files(node.root)) == 2
 
 
 def test_a_new_worker_is_followed(node: _Node) -> None:

@@ -31,6 +31,7 @@ from volumed.http.protocol.http2 import Http2Connection
 from volumed.http.protocol.tls_accept import TlsAdopter
 from volumed.metrics.front import FrontMetrics
 from volumed.nodetable import FrontRow, NodeTable
+from volumed.open_files import OpenFiles, open_files_limit
 from volumed.security.followed import follow_files, refresh_interval_s
 from volumed.security.tls import NodeTls
 
@@ -40,7 +41,6 @@ _log = logging.getLogger(__name__)
 _ADMIN_STOP_S = 30.0
 _PUBLIC_STOP_S = 300.0
 _SWEEPS_PER_TIMEOUT = 4
-_CONNECTIONS_MAX = 16_384
 _FAILED = 500
 """What the connection answers when a handler failed."""
 _CLIENT_GONE = 499
@@ -66,9 +66,7 @@ class NodeHandler:
             if self._lane is None:
                 await run_application(self._app, exchange)
             else:
-                await exchange.send(
-                    await handle_store(request, exchange.body, self._node, public=exchange.public)
-                )
+                await exchange.send(await handle_store(request, exchange.body, self._node, public=exchange.public))
 
 
 @contextmanager
@@ -113,6 +111,7 @@ class FrontServer:
         self.limits_uploads = throttle.uploads is not None
         self._table = table
         self._row = row
+        self._connections_max = OpenFiles.within(open_files_limit(), len(config.disks)).connections
         for context in tls.contexts:
             context.refresh()
         self._tls = tls.server
@@ -131,7 +130,7 @@ class FrontServer:
         adopt: Adopt = partial(self.loop.connect_accepted_socket, create)
         if self._tls is not None and not public:
             adopt = TlsAdopter(self.loop, self._tls, create, partial(Http2Connection, self)).adopt
-        acceptor = Acceptor(self.loop, listener, self._table, self._row, _CONNECTIONS_MAX, adopt)
+        acceptor = Acceptor(self.loop, listener, self._table, self._row, self._connections_max, adopt)
         self._acceptors.append(acceptor)
 
     def opened(self, connection: asyncio.Protocol) -> None:

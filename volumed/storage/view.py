@@ -19,6 +19,7 @@ from volumed.errors import DiskUnavailable
 from volumed.formats.idx import DELETED
 from volumed.formats.needle import record_length
 from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskRow, DiskState, NodeTable
+from volumed.open_files import OpenFiles, open_files_limit
 from volumed.storage.ec_records import EcRecord
 from volumed.storage.file_cache import FileCache
 from volumed.storage.fileio import File, FileIO
@@ -32,8 +33,6 @@ __all__ = ["CACHED_READ_BYTES_MAX", "Found", "NodeView", "ReadNow", "VolumeHandl
 CACHED_READ_BYTES_MAX = 256 << 10
 """Longest record that is read at once; longer ones are read in pieces by other means."""
 
-_OPEN_FILES_MAX = 512
-_OPEN_FILES_MIN = 16
 _HOUSEKEEPING_S = 5.0
 
 _log = logging.getLogger(__name__)
@@ -96,13 +95,14 @@ class NodeView:
         config: NodeConfig,
         table: NodeTable,
         files: FileIO | None = None,
-        open_files_max: int = _OPEN_FILES_MAX,
+        open_files: OpenFiles | None = None,
     ) -> None:
+        """Keeps no more open than ``open_files`` says, else as much as this process may."""
         self._table = table
         self._table_version = -1
-        per_disk = max(_OPEN_FILES_MIN, open_files_max // max(1, len(config.disks)))
+        kept = open_files or OpenFiles.within(open_files_limit(), len(config.disks))
         self._disks = [
-            _DiskMap(disk.disk_id, table.disks[disk.disk_id], files or FileIO(), per_disk) for disk in config.disks
+            _DiskMap(disk.disk_id, table.disks[disk.disk_id], files or FileIO(), kept) for disk in config.disks
         ]
         self._handles: dict[int, VolumeHandle] = {}
         self._refreshing = threading.Lock()
@@ -214,13 +214,13 @@ class NodeView:
 class _DiskMap:
     """The map and the open files of one disk while the disk serves."""
 
-    def __init__(self, disk_id: int, row: DiskRow, io: FileIO, open_files_max: int) -> None:
+    def __init__(self, disk_id: int, row: DiskRow, io: FileIO, open_files: OpenFiles) -> None:
         self._disk_id = disk_id
         self._row = row
         self._epoch: int | None = None
         self._reader: MapReader | None = None
-        self.files = _OpenFiles(io, open_files_max, f"open-{disk_id}")
-        self._shard_files = ShardFiles(io, open_files_max)
+        self.files = _OpenFiles(io, open_files.volumes_per_disk, f"open-{disk_id}")
+        self._shard_files = ShardFiles(io, open_files.shards_per_disk)
         self._shards: dict[int, MountedShards] = {}
 
     def refresh(self) -> None:
