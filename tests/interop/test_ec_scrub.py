@@ -30,10 +30,9 @@ from tests.ec_damage import (
     row_resized,
     stale,
 )  # fmt: skip
+from tests.ec_files_kit import mount, wait_for_shards
 from tests.erasure_kit import NOW_NS
 from tests.grpc_kit import Call, Node
-from tests.processes import wait_until
-from tests.web import get
 from volumed.erasure.layout import MIB
 from volumed.erasure.names import INDEX, JOURNAL, SIDECAR
 from volumed.wire import volume_server_pb2 as pb
@@ -132,7 +131,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def started(stack: ExitStack, kind: type[VolumeServer], home: Path, volumes: Path) -> Node:
-    """Alone with a master, which knows all volumes."""
+    """Alone with a master, which knows all shards: the reference asks it for shards of its own, too."""
     shutil.copytree(volumes, home / "s")
     master = stack.enter_context(Master(home / "m"))
     dirs = [home / "s" / "d", home / "s" / "e"]
@@ -140,10 +139,8 @@ def started(stack: ExitStack, kind: type[VolumeServer], home: Path, volumes: Pat
     node = stack.enter_context(Node(server))
     for volume_id in VOLUMES:
         shards = [int(path.suffix[3:]) for path in (home / "s").glob(f"?/{volume_id}.ec[0-9][0-9]")]
-        mount = pb.VolumeEcShardsMountRequest(volume_id=volume_id, shard_ids=shards)
-        assert node.run(Call("VolumeEcShardsMount", mount)) == {}
-        path = f"/dir/lookup?volumeId={volume_id}"
-        wait_until(lambda p=path: get(master.address, p).status == 200, timeout_s=30, what=path)
+        mount(node, volume_id, shards)
+        wait_for_shards(master, volume_id, {shard: {server.address} for shard in shards})
     return node
 
 
