@@ -14,6 +14,7 @@ from volumed.errors import NeedleDeleted
 from volumed.formats.needle import Needle
 from volumed.shards.gathering import Patience
 from volumed.shards.reader import EcReader
+from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import EcVolume
 from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import File, FileIO
@@ -137,7 +138,11 @@ class SmallNode:
         report: Callable[[EcVolume, Needle, int], None] = lambda _, needle, shard: self.repaired.append(  # noqa: E731
             (needle.key, shard)
         )
-        self.reader = EcReader(config, self, elsewhere, report)
+        self.now_s = 0.0
+        self.disk_errors: list[None] = []
+        directories = [f"/disk{place.disk_id}" for place in places]
+        unreadable = UnreadableShards(directories, lambda: self.disk_errors.append(None), lambda: self.now_s)
+        self.reader = EcReader(config, self, elsewhere, report, unreadable)
 
     def shards(self, volume_id: int) -> list[MountedShards]:
         return self.disks if volume_id == 9 else []

@@ -200,6 +200,12 @@ def test_repairs_are_counted_with_those_of_http(page_path: str) -> None:
     assert samples(page_path).value("volumed_ec_repaired_reads_total") == 2
 
 
+def test_errors_of_disks_are_counted_by_whoever_reads_shards(page_path: str) -> None:
+    GrpcMetrics(MetricsPage(page_path)).disk_failed()
+    FrontMetrics(MetricsPage(page_path + "1")).disk_failed()
+    assert samples(page_path).value(PREFIX + "storage_io_error_total") == 2
+
+
 # Workers
 
 

@@ -60,7 +60,7 @@ class GrpcNode:
         self._locator = locator
         self._locator_lock = threading.Lock()
         self._endless: set[Call] = set()
-        self.ec = NodeShards(config, self, self, self.metrics.needle_repaired)
+        self.ec = NodeShards(config, self, self, self.metrics)
         """Needles of erasure coded volumes."""
 
     def supervisor(self, request: calls.Request, timeout_s: float = CALL_TIMEOUT_S) -> Any:

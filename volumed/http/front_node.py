@@ -49,7 +49,7 @@ class FrontNode:
         self._access = AccessView(table, config.runtime_dir)
         self._links = [DiskLink(loop, config, table, disk.disk_id, self.pool) for disk in config.disks]
         calls = LoopCalls(loop, self.supervisor, self.link)
-        self.shards = FrontShards(NodeShards(config, self.view, calls, metrics.needle_repaired))
+        self.shards = FrontShards(NodeShards(config, self.view, calls, metrics))
 
     @property
     def healthy(self) -> bool:

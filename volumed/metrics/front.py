@@ -174,6 +174,10 @@ class FrontMetrics:
         """A needle in shards could be read only without one of them, whose bytes are wrong."""
         self._recorder.count(families.EC_REPAIRED)
 
+    def disk_failed(self) -> None:
+        """A disk could not read a shard: workers count what they read, fronts what fronts do."""
+        self._recorder.count(families.IO_ERRORS)
+
     def write_failed(self) -> None:
         """A write or delete was answered with an error."""
         self._recorder.count(families.WRITE_FAILURES)

@@ -43,6 +43,11 @@ class GrpcMetrics:
         with self._lock:
             self._recorder.count(families.EC_REPAIRED)
 
+    def disk_failed(self) -> None:
+        """A disk could not read a shard."""
+        with self._lock:
+            self._recorder.count(families.IO_ERRORS)
+
     def _scrubbed(self, mode: int, failures: dict[Family, int]) -> None:
         known = pb.VolumeScrubMode.DESCRIPTOR.values_by_number.get(mode)
         if known is None:

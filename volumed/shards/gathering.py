@@ -6,7 +6,6 @@ the piece is recovered from other shards. No disk waits for another one, and nob
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -18,12 +17,11 @@ from volumed.erasure.read import Answer
 from volumed.errors import RetryError, VolumedError
 from volumed.formats.idx import Row
 from volumed.shards.threads import BoundedThreads
+from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import EcVolume
 from volumed.storage.mounted_shards import MountedShards, NotCached
 
 __all__ = ["HASTY", "PATIENT", "Disks", "Elsewhere", "Gathering", "NoAnswer", "Patience", "outcome"]
-
-_log = logging.getLogger(__name__)
 
 _THREADS_PER_DISK = 8
 _WAITING_PER_DISK_MAX = 256
@@ -76,7 +74,8 @@ class Elsewhere(Protocol):
 class Disks:
     """Threads that read shards and indexes, some for each disk."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, unreadable: UnreadableShards) -> None:
+        self.unreadable = unreadable
         self._threads = [
             BoundedThreads(f"shards-{disk}", _THREADS_PER_DISK, _WAITING_PER_DISK_MAX) for disk in range(count)
         ]
@@ -107,8 +106,9 @@ class Gathering:
                 return disk.find_row_now(key, width)
             except NotCached:
                 continue
-        for disk in self.volume.disks:
-            started = self._disks.start(disk, partial(disk.find_row, key, width), self.patience)
+        unreadable = self._disks.unreadable
+        for disk in unreadable.in_order(self.volume.disks):
+            started = self._disks.start(disk, partial(unreadable.find_row, disk, key, width), self.patience)
             try:
                 return outcome(started, self.patience.disk_s)
             except NoAnswer as failure:
@@ -135,10 +135,10 @@ class Gathering:
         return answers
 
     def _start_here(self, piece: Interval) -> Future[bytes] | None:
-        disk = self.volume.here.get(piece.shard)
-        if disk is None:
+        disk, unreadable = self.volume.here.get(piece.shard), self._disks.unreadable
+        if disk is None or (self.patience is not PATIENT and unreadable.is_aside(disk, piece.shard)):
             return None
-        started = self._disks.start(disk, partial(disk.read, *piece), self.patience)
+        started = self._disks.start(disk, partial(unreadable.read, disk, piece), self.patience)
         self.late = self.late or started is None
         return started
 
@@ -149,7 +149,8 @@ class Gathering:
             self.late = self.late or failure.late
             return None
         if answer is not None and len(answer) != piece.length:
-            _log.warning("shard %d.%d ends before %d", self.volume.volume_id, piece.shard, piece.offset + piece.length)
+            if (disk := self.volume.here.get(piece.shard)) is not None:
+                self._disks.unreadable.ends_early(disk, piece)
             return None
         return answer
 
@@ -166,6 +167,5 @@ def outcome(started: Future[_T] | None, timeout_s: float) -> _T:
         raise NoAnswer(late=True) from None
     except VolumedError:
         raise
-    except OSError as error:
-        _log.warning("%s: %s", error.filename or "a shard", error.strerror)
+    except OSError:
         raise NoAnswer(late=False) from None

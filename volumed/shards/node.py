@@ -6,7 +6,7 @@ Everything but `find` and `read_now` may wait, and is for threads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 from volumed.config.node import NodeConfig
 from volumed.formats.fileid import format_key_cookie
@@ -17,24 +17,33 @@ from volumed.shards.deletes import EcDeletes
 from volumed.shards.elsewhere import OtherServers
 from volumed.shards.peers import ShardPeers
 from volumed.shards.reader import EcReader
+from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import EcVolume
 
-__all__ = ["NodeShards"]
+__all__ = ["NodeShards", "ShardMetrics"]
 
 _log = logging.getLogger(__name__)
+
+
+class ShardMetrics(Protocol):
+    """What is counted. Any thread."""
+
+    def needle_repaired(self) -> None:
+        """A needle could be read only without a shard whose bytes are wrong."""
+
+    def disk_failed(self) -> None:
+        """A disk could not read a shard."""
 
 
 class NodeShards:
     """One per front. Any thread."""
 
-    def __init__(
-        self, config: NodeConfig, mounted: VolumesView, calls: NodeCalls, repaired: Callable[[], None]
-    ) -> None:
-        """``repaired`` is called when a needle could be read only without a shard whose bytes are wrong."""
-        self._repaired = repaired
+    def __init__(self, config: NodeConfig, mounted: VolumesView, calls: NodeCalls, metrics: ShardMetrics) -> None:
+        self._metrics = metrics
         peers = ShardPeers(config.runtime_dir)
         self.elsewhere = OtherServers(config, calls.supervisor, peers)
-        reader = EcReader(config, mounted, self.elsewhere, self._report)
+        unreadable = UnreadableShards([disk.directory for disk in config.disks], metrics.disk_failed)
+        reader = EcReader(config, mounted, self.elsewhere, self._report, unreadable)
         deletes = EcDeletes(reader, self.elsewhere, peers, calls)
         self.find = reader.find
         self.find_row = reader.find_row
@@ -51,4 +60,4 @@ class NodeShards:
     def _report(self, volume: EcVolume, needle: Needle, shard: int) -> None:
         name = format_key_cookie(needle.key, needle.cookie)
         _log.error("ec volume %d: shard %d is damaged, needle %s is read without it", volume.volume_id, shard, name)
-        self._repaired()
+        self._metrics.needle_repaired()

@@ -21,6 +21,7 @@ from volumed.formats.idx import Row
 from volumed.formats.needle import HEADER_LENGTH, Needle, decode_header, decode_record, record_length
 from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, outcome
 from volumed.shards.long_data import CheckedNeedles, LongNeedle, Without, read_checked, read_record
+from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import EcView, EcVolume, MountedView
 from volumed.storage.mounted_shards import MountedShards, NotCached
 
@@ -63,10 +64,18 @@ class StoredEcNeedle(NamedTuple):
 class EcReader:
     """Any thread; one per process."""
 
-    def __init__(self, config: NodeConfig, mounted: MountedView, elsewhere: Elsewhere, repaired: Repaired) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        mounted: MountedView,
+        elsewhere: Elsewhere,
+        repaired: Repaired,
+        unreadable: UnreadableShards,
+    ) -> None:
         self._width = config.offset_width
         self._view = EcView(mounted)
-        self._disks = Disks(len(config.disks))
+        self._unreadable = unreadable
+        self._disks = Disks(len(config.disks), unreadable)
         self._elsewhere = elsewhere
         self._repaired = repaired
         self._checked = CheckedNeedles()
@@ -139,7 +148,10 @@ class EcReader:
     def read_shard(self, disk: MountedShards, piece: Interval) -> bytes:
         """Bytes of a shard, fewer at its end. Raises `RetryError` when its disk does not give them."""
         try:
-            return outcome(self._disks.start(disk, partial(disk.read, *piece), PATIENT), PATIENT.disk_s)
+            if self._unreadable.has_failed(disk, piece):
+                raise NoAnswer(late=False)
+            started = self._disks.start(disk, partial(self._unreadable.read, disk, piece), PATIENT)
+            return outcome(started, PATIENT.disk_s)
         except NoAnswer:
             raise RetryError(f"ec shard {disk.volume_id}.{piece.shard} cannot be read") from None
 

@@ -1,0 +1,173 @@
+"""Shards that their disk cannot read: left aside for a while, so that not every read waits for a dying sector.
+
+Only the shard is left aside, not its disk, and only by reads that can do without it: what cannot be recovered from
+other shards is read from it all the same, since most of it may be well. Nothing is withdrawn from the cluster
+(docs/spec/erasure-coding.md 4.11).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from volumed.erasure.layout import Interval
+from volumed.formats.idx import Row
+from volumed.storage.fileio import error_text
+from volumed.storage.mounted_shards import MountedShards
+
+__all__ = ["UnreadableShards"]
+
+_log = logging.getLogger(__name__)
+
+_BROKEN = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+"""What a disk, or the filesystem on it, says of bytes that are lost. Other errors do not make a read wait."""
+_FIRST_PAUSE_S = 60.0
+_PAUSE_MAX_S = 3600.0
+_LOGGED_EVERY_S = 60.0
+_KNOWN_MAX = 10_000
+_INDEX = -1
+"""In place of a shard's id: the index."""
+
+_T = TypeVar("_T")
+_Key = tuple[int, int, int]
+"""Disk, volume and shard."""
+
+
+class _Aside(NamedTuple):
+    """What is known of a shard that could not be read."""
+
+    raw: bytes
+    """The volume's record for which that holds: a shard that is made anew comes with another one."""
+    failed: Interval
+    until_s: float
+    pause_s: float
+
+
+class UnreadableShards:
+    """Any thread."""
+
+    def __init__(
+        self, directories: Sequence[str], count: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``directories`` are those of the disks, for the log; ``count`` is called with every error of a disk."""
+        self._directories = directories
+        self._count = count
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._aside: dict[_Key, _Aside] = {}
+        self._logged_s: dict[_Key, float] = {}
+
+    def read(self, disk: MountedShards, piece: Interval) -> bytes:
+        """`MountedShards.read`, and remember what comes of it. Raises `OSError`."""
+        return self._watched(disk, piece, lambda: disk.read(*piece))
+
+    def find_row(self, disk: MountedShards, key: int, width: int) -> Row | None:
+        """`MountedShards.find_row`, likewise."""
+        return self._watched(disk, Interval(_INDEX, 0, 1), lambda: disk.find_row(key, width))
+
+    def is_aside(self, disk: MountedShards, shard: int) -> bool:
+        """Whether a read should do without a shard."""
+        return self._find(disk, shard) is not None
+
+    def has_failed(self, disk: MountedShards, piece: Interval) -> bool:
+        """Whether some of these very bytes could not be read a while ago."""
+        known = self._find(disk, piece.shard)
+        return known is not None and _overlap(known.failed, piece)
+
+    def in_order(self, disks: Sequence[MountedShards]) -> list[MountedShards]:
+        """Disks to ask for a row one after the other; those whose index could not be read come last."""
+        return sorted(disks, key=lambda disk: self.is_aside(disk, _INDEX))
+
+    def _find(self, disk: MountedShards, shard: int) -> _Aside | None:
+        if not self._aside:
+            return None
+        known = self._aside.get(_key(disk, shard))
+        return known if known is not None and known.raw == disk.raw and self._clock() < known.until_s else None
+
+    def _watched(self, disk: MountedShards, piece: Interval, read: Callable[[], _T]) -> _T:
+        try:
+            result = read()
+        except OSError as error:
+            self._failed(disk, piece, error)
+            raise
+        if self._aside:
+            self._succeeded(disk, piece)
+        return result
+
+    def ends_early(self, disk: MountedShards, piece: Interval) -> None:
+        """A shard is shorter than the volume's layout says."""
+        key = _key(disk, piece.shard)
+        with self._lock:
+            is_due = self._is_due(key)
+        if is_due:
+            self._report(disk, f"shard {disk.volume_id}.{piece.shard} ends before {piece.offset + piece.length}")
+
+    def _failed(self, disk: MountedShards, piece: Interval, error: OSError) -> None:
+        pause_s, key = 0.0, _key(disk, piece.shard)
+        with self._lock:
+            if error.errno in _BROKEN:
+                self._count()
+                pause_s = self._put_aside(key, disk.raw, piece)
+            is_due = self._is_due(key)
+        if is_due or pause_s:
+            what = f"shard {disk.volume_id}.{piece.shard} at {piece.offset}"
+            if piece.shard == _INDEX:
+                what = f"the index of ec volume {disk.volume_id}"
+            consequence = f"; it is left aside for {pause_s:g} s" if pause_s else ""
+            self._report(disk, f"cannot read {what}: {error_text(error)}{consequence}")
+
+    def _report(self, disk: MountedShards, text: str) -> None:
+        _log.error("%s: %s", self._directories[disk.disk_id], text)
+
+    def _is_due(self, key: _Key) -> bool:
+        """Whether it is time to say something of a shard again."""
+        now_s = self._clock()
+        if now_s < self._logged_s.get(key, -_LOGGED_EVERY_S) + _LOGGED_EVERY_S:
+            return False
+        _make_room(self._logged_s)
+        self._logged_s[key] = now_s
+        return True
+
+    def _put_aside(self, key: _Key, raw: bytes, piece: Interval) -> float:
+        """For how long, in seconds; 0: it was so already."""
+        known, now_s = self._aside.pop(key, None), self._clock()
+        if known is None or known.raw != raw:
+            _make_room(self._aside)
+            pause_s = _FIRST_PAUSE_S
+        elif now_s < known.until_s:
+            self._aside[key] = known
+            return 0.0
+        else:
+            pause_s = min(2 * known.pause_s, _PAUSE_MAX_S)
+        self._aside[key] = _Aside(raw, piece, now_s + pause_s, pause_s)
+        return pause_s
+
+    def _succeeded(self, disk: MountedShards, piece: Interval) -> None:
+        """The disk has read what it could not read before: it was not the sector."""
+        key = _key(disk, piece.shard)
+        with self._lock:
+            known = self._aside.get(key)
+            if known is not None and known.raw == disk.raw and _covers(piece, known.failed):
+                del self._aside[key]
+
+
+def _key(disk: MountedShards, shard: int) -> _Key:
+    return disk.disk_id, disk.volume_id, shard
+
+
+def _overlap(one: Interval, other: Interval) -> bool:
+    return one.offset < other.offset + other.length and other.offset < one.offset + one.length
+
+
+def _covers(one: Interval, other: Interval) -> bool:
+    return one.offset <= other.offset and other.offset + other.length <= one.offset + one.length
+
+
+def _make_room(known: dict[_Key, _T]) -> None:
+    """For one more."""
+    while len(known) >= _KNOWN_MAX:
+        del known[next(iter(known))]
