@@ -22,6 +22,10 @@ SERVICE = pb.DESCRIPTOR.services_by_name["VolumeServer"]
 STREAM = "CopyFile"
 
 
+def _nothing() -> None:
+    pass
+
+
 class SourceProxy(grpc.GenericRpcHandler):
     """A context manager. Both sides may be killed behind its back."""
 
@@ -29,6 +33,8 @@ class SourceProxy(grpc.GenericRpcHandler):
         self.server = server
         self.falsify: dict[str, Callable[[Any], Any]] = {}
         """By method: changes an answer; with None as its result there is none, and a stream ends."""
+        self.before: dict[str, Callable[[], None]] = {}
+        """By extension: called once, before a file is asked for."""
         self.held_after: int | None = None
         """So many bytes of a stream pass; the rest waits for `release`."""
         self.held = threading.Event()
@@ -78,6 +84,7 @@ class SourceProxy(grpc.GenericRpcHandler):
         return self._falsified(name, message)
 
     def _stream(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
+        self.before.pop(pb.CopyFileRequest.FromString(request).ext, _nothing)()
         upstream = self._channel.unary_stream(method)(request, timeout=TIMEOUT_S)
         context.add_callback(upstream.cancel)
         passed = 0

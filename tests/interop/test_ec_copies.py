@@ -124,6 +124,51 @@ def test_deletions_of_both_sides_count(rig: Rig) -> None:
     assert journal(rig) == {1, 2, 3}
 
 
+def test_a_deletion_that_the_source_folds_meanwhile_is_not_missed(rig: Rig) -> None:
+    """Into the index, when it has been copied already: the journal is empty when that is."""
+
+    def fold() -> None:
+        request = pb.VolumeEcShardsRebuildRequest(volume_id=VOLUME, collection=COLLECTION)
+        assert rig.source.run(Call("VolumeEcShardsRebuild", request)) == {}
+
+    forget(rig.source, 4)
+    with SourceProxy(rig.source.server) as proxy:
+        proxy.before[".ecj"] = fold
+        request = request_of(proxy.peer_address, 0, copy_ecx_file=True, copy_ecj_file=True, copy_vif_file=True)
+        assert rig.target.run(Call("VolumeEcShardsCopy", request)) == {}
+        assert not proxy.before
+    assert rig.target.run(mount(0)) == {}
+    assert 4 in deleted(rig.target)
+
+
+def content(rig: Rig) -> dict[str, bytes]:
+    return {name: (rig.target.server.dirs[0] / name).read_bytes() for name in names(rig)}
+
+
+@pytest.mark.parametrize("mounted", [True, False], ids=["mounted", "on disk"])
+def test_shards_of_two_encode_runs_are_not_mixed(rig: Rig, mounted: bool) -> None:
+    assert copy(rig, 0, copy_ecx_file=True, copy_vif_file=True) == {}
+    if mounted:
+        assert rig.target.run(mount(0)) == {}
+    before = content(rig)
+    generate = pb.VolumeEcShardsGenerateRequest(volume_id=VOLUME, collection=COLLECTION)
+    assert rig.source.run(Call("VolumeEcShardsGenerate", generate)) == {}
+    assert rig.source.run(mount(*range(14))) == {}
+    everything = dict.fromkeys(("copy_ecx_file", "copy_ecj_file", "copy_vif_file", "copy_ecsum_file"), True)
+    for shards, files in (((0,), {}), ((1,), everything), ((), {"copy_ecj_file": True})):
+        code, text = copy(rig, *shards, **files)
+        assert code == "UNKNOWN"
+        assert "VolumeEcShardsCopy volume 5: the source has encode run" in text
+        assert text.endswith("remove them first")
+    assert content(rig) == before
+    unmount = pb.VolumeEcShardsUnmountRequest(volume_id=VOLUME, shard_ids=range(14))
+    assert rig.target.run(Call("VolumeEcShardsUnmount", unmount)) == {}
+    wipe = pb.VolumeEcShardsDeleteRequest(volume_id=VOLUME, collection=COLLECTION, full_teardown=True)
+    assert rig.target.run(Call("VolumeEcShardsDelete", wipe)) == {"fullTeardownDone": True}
+    assert copy(rig, 1, **everything) == {}
+    assert rig.target.run(mount(1)) == {}
+
+
 class Held(NamedTuple):
     """A copy of shard 0 that stands still in the middle, and whom it comes from."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from volumed.errors import (
     ClientError,
@@ -160,6 +160,15 @@ class OtherEncodeRun(DiskError):
     @classmethod
     def of(cls, volume_id: int, shard_id: int) -> OtherEncodeRun:
         return cls(f"ec shard {volume_id}.{shard_id} belongs to a different encode run")
+
+    @classmethod
+    def to_copy(cls, volume_id: int, theirs: int, here: Iterable[int]) -> OtherEncodeRun:
+        """Shards of other runs are on this server."""
+        runs = ", ".join(map(str, sorted(here)))
+        return cls(
+            f"the source has encode run {theirs} of ec volume {volume_id}, but shards of run {runs} are here: "
+            "remove them first"
+        )
 
 
 class EcReadFailed(DiskError):

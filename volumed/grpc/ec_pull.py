@@ -10,8 +10,9 @@ from volumed.bus.file_calls import OpenEcFile
 from volumed.codes import Code
 from volumed.config.node import DiskConfig
 from volumed.erasure.journal import ID_LENGTH, decode_journal
-from volumed.erasure.names import INDEX, JOURNAL
+from volumed.erasure.names import INDEX, INFO, JOURNAL
 from volumed.errors import DiskError, VolumedError
+from volumed.formats.vif import decode_vif
 from volumed.formats.volumename import format_base_name
 from volumed.grpc.incoming import IncomingFile
 from volumed.grpc.node import GrpcNode
@@ -24,6 +25,9 @@ __all__ = ["EcPull"]
 _ANY_REVISION = (1 << 32) - 1
 _WHOLE_FILE = (1 << 63) - 1
 _JOURNAL_TIMEOUT_S = 600.0
+_INFO_BYTES_MAX = 1 << 20
+_FOLDS_MAX = 10
+"""Nobody folds that often while an index is copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +45,36 @@ class EcPull:
         """Bring a shard here. It gets its name when it is complete and flushed."""
         self._file(extension, may_be_missing=False)
 
-    def index(self) -> None:
-        """Bring the `.ecx` here, if there is none yet; deletions that only the other one has go to the journal."""
-        self._file(INDEX, may_be_missing=False)
+    def encode_run(self) -> int:
+        """Identity of the encode run that the source has (3.7); 0: unknown."""
+        content = b""
+        for message in self._messages(INFO, may_be_missing=True):
+            content += message.file_content
+            if len(content) > _INFO_BYTES_MAX:
+                raise VolumedError(f"source {INFO} has more than {_INFO_BYTES_MAX} bytes")
+        config = decode_vif(content).ec_shard_config
+        return config.encode_ts_ns if config is not None else 0
+
+    def index(self) -> int:
+        """Bring the `.ecx` here, if there is none yet; deletions that only the other one has go to the journal. Returns
+        when the source has changed it last, for `journal`."""
+        return self._file(INDEX, may_be_missing=False)
 
     def sidecar(self, extension: str) -> None:
         """Bring `.vif` or `.ecsum` here, if the source has it."""
         self._file(extension, may_be_missing=True)
 
-    def journal(self) -> None:
-        """Add the deletions that the source knows of (R1)."""
+    def journal(self, index_at_ns: int | None = None) -> None:
+        """Add the deletions that the source knows of (R1). ``index_at_ns`` is what `index` has returned: what the
+        source has moved from its journal into its index since then is fetched from there."""
+        for _ in range(_FOLDS_MAX):
+            self._add_journal()
+            if index_at_ns in (None, self._changed_at_ns(INDEX)):
+                return
+            index_at_ns = self.index()
+        raise VolumedError(f"source {INDEX} changes all the time")
+
+    def _add_journal(self) -> None:
         rest = b""
         for message in self._messages(JOURNAL, may_be_missing=True):
             content = rest + message.file_content
@@ -63,12 +87,14 @@ class EcPull:
             merge = MergeJournal(self.volume_id, self.collection, keys)
             self.node.worker(self.disk_id, merge, _JOURNAL_TIMEOUT_S)
 
-    def _file(self, extension: str, *, may_be_missing: bool) -> None:
-        """Bring a file here; what does not come whole leaves nothing, and what is there already stays till then."""
+    def _file(self, extension: str, *, may_be_missing: bool) -> int:
+        """Bring a file here; what does not come whole leaves nothing, and what is there already stays till then.
+        Returns when the source has changed it last, in ns."""
         file: IncomingFile | None = None
-        length = 0
+        length = changed_at_ns = 0
         try:
             for message in self._messages(extension, may_be_missing=may_be_missing):
+                changed_at_ns = changed_at_ns or message.modified_ts_ns
                 # A source that does not have the file sends neither content nor time.
                 if file is None and (message.file_content or message.modified_ts_ns):
                     file = self._open(extension)
@@ -83,9 +109,13 @@ class EcPull:
                 elif not may_be_missing:
                     # DEVIATE: the reference puts an empty shard, too, in the place of one that may be the last copy.
                     raise DiskError(f"source {extension} is 0 bytes")
+            return changed_at_ns
         finally:
             if file is not None:
                 file.discard()
+
+    def _changed_at_ns(self, extension: str) -> int:
+        return max((message.modified_ts_ns for message in self._messages(extension, stop=0)), default=0)
 
     def _open(self, extension: str) -> IncomingFile:
         in_index = extension == INDEX
@@ -95,12 +125,14 @@ class EcPull:
             lambda path: OpenEcFile(self.volume_id, self.collection, extension, in_index, path),
         )
 
-    def _messages(self, extension: str, *, may_be_missing: bool) -> Iterator[pb.CopyFileResponse]:
+    def _messages(
+        self, extension: str, *, may_be_missing: bool = False, stop: int = _WHOLE_FILE
+    ) -> Iterator[pb.CopyFileResponse]:
         request = pb.CopyFileRequest(
             volume_id=self.volume_id,
             ext=extension,
             compaction_revision=_ANY_REVISION,
-            stop_offset=_WHOLE_FILE,
+            stop_offset=stop,
             collection=self.collection,
             is_ec_volume=True,
             ignore_source_file_not_found=may_be_missing,

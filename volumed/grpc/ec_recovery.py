@@ -8,7 +8,7 @@ from functools import partial
 from volumed.bus.calls import EcLocations, LookupEcVolume
 from volumed.bus.ec_calls import EcListing, ListEcFiles
 from volumed.config.address import join_host_port
-from volumed.erasure.names import INDEX
+from volumed.erasure.names import INDEX, INFO
 from volumed.errors import VolumedError
 from volumed.grpc.ec_pull import EcPull
 from volumed.grpc.node import GrpcNode
@@ -66,11 +66,11 @@ def _fetch(node: GrpcNode, call: Call, source: str, volume_id: int, collection: 
     with Peer(node.channels.open(source), call) as peer:
         pull = EcPull(node, peer, throttle, volume_id, collection, disk_id)
         try:
-            pull.index()
+            index_at_ns = pull.index()
         except VolumedError as error:
             _log.warning("no index for the shards of volume %d from %s: %s", volume_id, source, error.text)
             return False
-        for helpful in (pull.journal, partial(pull.sidecar, ".vif")):
+        for helpful in (partial(pull.journal, index_at_ns), partial(pull.sidecar, INFO)):
             try:
                 helpful()
             except VolumedError as error:

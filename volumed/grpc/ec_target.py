@@ -39,6 +39,11 @@ class EcTargets(NamedTuple):
         """Ids of the disks that have shards mounted."""
         return [disk_id for disk_id, volumes in self.files.items() if any(files.mounted for files in volumes)]
 
+    def encode_runs(self, collection: str) -> set[int]:
+        """Identities of the shards that are here, mounted or not, without the unknown one."""
+        found = (files for volumes in self.files.values() for files in volumes if files.collection == collection)
+        return {files.encode_ts_ns for files in found if files.encode_ts_ns}
+
     def choose(self, collection: str, disk_id: int) -> int | None:
         """``disk_id``, which must exist, or for 0 the best one; None when no disk has room. Raises `BadDiskId`."""
         disks = len(self.node.config.disks)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from volumed.config.address import http_address
-from volumed.erasure.errors import NoRoomForShards
-from volumed.erasure.names import SIDECAR, shard_extension
+from volumed.erasure.errors import NoRoomForShards, OtherEncodeRun
+from volumed.erasure.names import INFO, SIDECAR, shard_extension
 from volumed.errors import VolumedError
 from volumed.formats.volumename import check_collection
 from volumed.grpc.ec_node import EcNode
@@ -38,14 +38,17 @@ class EcCopyServicer:
         if self._profile.checks_sources and not self._trusts(request.source_data_node):
             addresses = check_source(request.source_data_node)
         with self._ec.alone(volume_id, call):
-            disk_id = EcTargets.look(node, volume_id).choose(request.collection, request.disk_id)
+            targets = EcTargets.look(node, volume_id)
+            disk_id = targets.choose(request.collection, request.disk_id)
             if disk_id is None:
                 raise NoRoomForShards.for_shards()
             try:
                 check_collection(request.collection)
                 with Peer(node.channels.open(request.source_data_node, addresses), call) as peer:
                     throttle = self._throttle(request, call)
-                    _pull(EcPull(node, peer, throttle, volume_id, request.collection, disk_id), request)
+                    pull = EcPull(node, peer, throttle, volume_id, request.collection, disk_id)
+                    _require_same_run(pull, targets.encode_runs(request.collection))
+                    _pull(pull, request)
             except VolumedError as error:
                 raise VolumedError(f"VolumeEcShardsCopy volume {volume_id}: {error.text}") from None
         return pb.VolumeEcShardsCopyResponse()
@@ -70,15 +73,25 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _require_same_run(pull: EcPull, here: set[int]) -> None:
+    """Before anything is replaced. Raises `OtherEncodeRun`, `VolumedError`."""
+    # DEVIATE: the reference mixes the shards of two encode runs, which then give wrong bytes, and replaces the index.
+    if not here:
+        return
+    theirs = pull.encode_run()
+    if theirs and here != {theirs}:
+        raise OtherEncodeRun.to_copy(pull.volume_id, theirs, here - {theirs})
+
+
 def _pull(pull: EcPull, request: pb.VolumeEcShardsCopyRequest) -> None:
-    """The index comes after the shards: without one they are not mounted. Raises `VolumedError`."""
+    """The index comes after the shards: without one they are not mounted. The journal comes after the index, so that
+    no deletion is missed. Raises `VolumedError`."""
     for shard_id in request.shard_ids:
         pull.shard(shard_extension(shard_id))
-    if request.copy_ecx_file:
-        pull.index()
+    index_at_ns = pull.index() if request.copy_ecx_file else None
     if request.copy_ecj_file:
-        pull.journal()
+        pull.journal(index_at_ns)
     if request.copy_vif_file:
-        pull.sidecar(".vif")
+        pull.sidecar(INFO)
     if request.copy_ecsum_file:
         pull.sidecar(SIDECAR)
