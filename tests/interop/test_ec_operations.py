@@ -306,18 +306,21 @@ def test_what_is_deleted_beside_its_shards_stays_deleted_without_them(nodes: lis
     """A volume that was decoded is read before its shards, until they are removed. One that was encoded takes no
     deletions: it goes."""
     ours, address = nodes[1], nodes[1].server.address
-    for step in [*volume(29, 5), generate(29), mount(29, *range(14)), Put(f"29,6{COOKIE}")]:
+    later = [Put(f"29,{key}{COOKIE}") for key in (6, 7, 8)]
+    for step in [*volume(29, 5), generate(29), mount(29, *range(14)), *later]:
         ours.run(step)
-    deleted = (1, 2, 6)
+    deleted = (1, 2, 4, 6, 7)
     assert request("DELETE", address, f"/29,1{COOKIE}").status == 202
     assert ours.run(batch_delete(f"29,2{COOKIE}"))["results"][0]["status"] == 202
+    assert ours.run(rpc("VolumeEcBlobDelete", 29, file_key=4, version=3)) == {}, "another server has found it"
     assert request("DELETE", address, f"/29,6{COOKIE}").status == 202, "the shards do not have it"
-    assert {key for key in range(1, 7) if get(address, f"/29,{key}{COOKIE}").status == 404} == set(deleted)
+    assert ours.run(batch_delete(f"29,7{COOKIE}"))["results"][0]["status"] == 202
+    assert {key for key in range(1, 9) if get(address, f"/29,{key}{COOKIE}").status == 404} == set(deleted)
     ours.run(readonly(29))
     assert request("DELETE", address, f"/29,3{COOKIE}").status == 202
     ours.run(unmount(29))
     ours.run(delete(29, *range(14)))
-    assert {key for key in range(1, 7) if get(address, f"/29,{key}{COOKIE}").status == 404} == set(deleted)
+    assert {key for key in range(1, 9) if get(address, f"/29,{key}{COOKIE}").status == 404} == set(deleted)
 
 
 def test_staged_volumes(nodes: list[Node]) -> None:

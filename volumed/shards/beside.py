@@ -44,10 +44,10 @@ class DeletesOfBoth:
         try:
             size = self._deletes.delete(volume, key, cookie)
         except (NeedleDeleted, NoSuchEcNeedle):
-            beside = self._delete_beside(volume.volume_id, key, cookie)
-            if beside is None or beside.status != _DELETED:
+            size = self.delete_beside(volume.volume_id, key, cookie)
+            if size is None:
                 raise
-            return beside.size
+            return size
         self._require_beside(volume.volume_id, key)
         return size
 
@@ -56,6 +56,19 @@ class DeletesOfBoth:
         size = self._deletes.delete_found(stored)
         self._require_beside(stored.volume.volume_id, stored.needle.key)
         return size
+
+    def journal_here(self, volume: EcVolume, key: int) -> bool:
+        """Likewise, for another server that has found the needle."""
+        is_journaled = self._deletes.journal_here(volume, key)
+        if is_journaled:
+            self._require_beside(volume.volume_id, key)
+        return is_journaled
+
+    def delete_beside(self, volume_id: int, key: int, cookie: int | None) -> int | None:
+        """Delete a needle that the shards do not have, or not any more; the freed size. None when there is nothing to
+        delete. Raises what a call to a worker raises."""
+        beside = self._delete_beside(volume_id, key, cookie)
+        return beside.size if beside is not None and beside.status == _DELETED else None
 
     def _require_beside(self, volume_id: int, key: int) -> None:
         beside = self._delete_beside(volume_id, key, None)

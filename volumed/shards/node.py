@@ -55,7 +55,8 @@ class NodeShards:
         both = DeletesOfBoth(deletes, mounted, calls)
         self.delete = both.delete
         self.delete_found = both.delete_found
-        self.journal_here = deletes.journal_here
+        self.delete_beside = both.delete_beside
+        self.journal_here = both.journal_here
 
     def _report(self, volume: EcVolume, needle: Needle, shard: int) -> None:
         name = format_key_cookie(needle.key, needle.cookie)
