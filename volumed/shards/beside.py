@@ -44,10 +44,10 @@ class DeletesOfBoth:
         try:
             size = self._deletes.delete(volume, key, cookie)
         except (NeedleDeleted, NoSuchEcNeedle):
-            size = self.delete_beside(volume.volume_id, key, cookie)
-            if size is None:
+            freed = self.delete_beside(volume.volume_id, key, cookie)
+            if freed is None:
                 raise
-            return size
+            return freed
         self._require_beside(volume.volume_id, key)
         return size
 
