@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.erasure_kit import NOW_NS, RATIO, WIDTH
+from volumed.erasure.coding import CoderHere
 from volumed.erasure.columns import Progress
 from volumed.erasure.encode import encode_volume
 from volumed.erasure.journal import encode_journal
@@ -69,7 +70,8 @@ class EncodedVolume:
         self.path(".idx").write_bytes(pack_rows(self.rows, WIDTH))
         opened = (files.open(paths.data(extension)) for extension in (".dat", ".idx"))
         encode_volume(
-            files, paths, *opened, ratio=RATIO, offset_width=WIDTH, now_ns=NOW_NS, progress=Progress(), threads=1
+            files, paths, *opened, ratio=RATIO, offset_width=WIDTH, now_ns=NOW_NS, progress=Progress(),
+            coder=CoderHere(files, threads=1),
         )  # fmt: skip
         for extension in (".dat", ".idx"):
             self.path(extension).unlink()

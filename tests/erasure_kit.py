@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from volumed.erasure.code import Ratio
+from volumed.erasure.coding import CoderHere
 from volumed.erasure.columns import Progress
 from volumed.erasure.encode import Encoded, encode_volume
 from volumed.erasure.layout import Interval
@@ -96,7 +97,7 @@ class SmallVolume:
         dat, idx = plain.open(self.paths.data(".dat")), plain.open(self.paths.index(".idx"))
         return encode_volume(
             files or plain, self.paths, dat, idx, ratio=RATIO, offset_width=WIDTH, now_ns=NOW_NS,
-            progress=progress or Progress(), threads=1,
+            progress=progress or Progress(), coder=CoderHere(files or plain, threads=1),
         )  # fmt: skip
 
     def shard_path(self, shard: int) -> Path:

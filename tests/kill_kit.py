@@ -1,7 +1,7 @@
 """Kills of real workers at named steps: what a `kill -9` at exactly this change of the disk leaves behind.
 
 The supervisor and the fronts are the real ones, a worker is the real one behind a `FileIO` and a needle map that name
-their steps (``tests.probe.fakes.mortal_worker`` says how). First find out which steps an operation takes, once, and
+their steps (``tests.probe.fakes.mortal_worker`` and ``mortal_files`` say how). First find out which steps an operation takes, once, and
 keep the list in the test, so that no later one is forgotten. Then run the operation once per step::
 
     with MortalNode(tmp_path / "node", dirs=[...]) as node:

@@ -49,7 +49,7 @@ class EcEncoding:
         site, info = volume.site, volume.info
         source = EncodeSource(volume.paths, volume.dat, volume.idx, volume.progress.idx_bytes, site.offset_width)
         work = partial(encode_source, self._files, source, time.time_ns(), job.progress)
-        self._jobs.run(job, work, partial(self._encoded, job, volume, info))
+        self._jobs.compute(job, work, partial(self._encoded, job, volume, info))
 
     def _start_or_fail(self, request: StartEncode, reply: Reply) -> None:
         try:

@@ -1,8 +1,9 @@
 """Operations on erasure coded volumes that take long: to start, to follow and to stop (``volumed.bus.ec_calls``).
 
 Theory of operation
-    The work is done on a thread of its own. The loop thread only starts it, and takes the result over. A volume has one
-    operation at a time. Who does not ask any more has given up: the operation stops, and leaves nothing.
+    The work is done on a thread of its own, its arithmetic in a process of its own where clients would feel it. The
+    loop thread only starts it, and takes the result over. A volume has one operation at a time. Who does not ask any
+    more has given up: the operation stops, and leaves nothing.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from volumed.bus.ec_calls import EcJobProgress, EcJobStarted, FollowEcJob, StopEcJob
 from volumed.bus.router import Reply
+from volumed.erasure.coding import Coder
 from volumed.erasure.columns import Progress
 from volumed.errors import NodeError, VolumedError
-from volumed.storage.fileio import disk_error
+from volumed.storage.fileio import FileIO, disk_error
+from workers.coding.process import CodingProcess
 from workers.ec_removal import require_idle
 from workers.host import Shell, Work
 
@@ -27,6 +31,8 @@ __all__ = ["EcJob", "EcJobs"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+Coding = Callable[[str, Progress, FileIO], AbstractContextManager[Coder]]
+"""Makes a `Coder` for one operation: see `CodingProcess`."""
 
 _ASKED_S = 30.0
 """A job that nobody has asked about for so long is nobody's any more."""
@@ -56,9 +62,18 @@ class EcJob:
 class EcJobs:
     """The jobs of one disk. Used on the loop thread."""
 
-    def __init__(self, shell: Shell, working: set[int], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        files: FileIO,
+        working: set[int],
+        coding: Coding = CodingProcess,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``working`` are the ids of volumes with an operation under way, shared with other parts."""
         self._shell = shell
+        self._files = files
+        self._coding = coding
         self._working = working
         self._clock = clock
         self._numbers = itertools.count(1)
@@ -94,6 +109,15 @@ class EcJobs:
                 self.end(job, error)
 
         self._shell.in_background(work, guarded, partial(self.end, job), Work.ERASURE)
+
+    def compute(self, job: EcJob, work: Callable[[Coder], T], done: Callable[[T], None]) -> None:
+        """`run` with a process for the arithmetic."""
+
+        def with_process() -> T:
+            with self._coding(f"volumed: {job.what} volume {job.volume_id}", job.progress, self._files) as coder:
+                return work(coder)
+
+        self.run(job, with_process, done)
 
     def end(self, job: EcJob, error: Exception | None = None) -> None:
         """The job is over; its volume is free."""

@@ -79,7 +79,7 @@ class EcOperations:
         from workers.ec_removal import EcRemoval
 
         working: set[int] = set()
-        jobs = EcJobs(self._shell, working)
+        jobs = EcJobs(self._shell, self._disk.site.files, working)
         removal = EcRemoval(self._disk, self._volumes, working)
         encoding = EcEncoding(self._disk, self._shell, jobs)
         rebuilding = EcRebuilding(self._disk, self._volumes, jobs)

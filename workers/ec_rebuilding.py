@@ -39,7 +39,7 @@ class EcRebuilding:
             absent=request.absent,
             ignore_sidecar=request.ignore_sidecar,
         )
-        self._jobs.run(job, work, partial(self._rebuilt, job))
+        self._jobs.compute(job, work, partial(self._rebuilt, job))
 
     def _rebuilt(self, job: EcJob, rebuilt: Rebuilt) -> None:
         job.shard_ids, job.damaged_elsewhere = rebuilt.made, rebuilt.left

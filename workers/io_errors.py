@@ -34,14 +34,17 @@ class CountingFiles(FileIO):
         with self._counted():
             super().sync(file)
 
+    def note(self, error: OSError) -> None:
+        if error.errno == errno.EIO:
+            with self._lock:
+                self._recorder.count(IO_ERRORS)
+
     @contextmanager
     def _counted(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if error.errno == errno.EIO:
-                with self._lock:
-                    self._recorder.count(IO_ERRORS)
+            self.note(error)
             raise
 
 

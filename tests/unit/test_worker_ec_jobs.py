@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.storage_kit import Rig, delete, put
 from volumed.bus.calls import DeleteVolume
 from volumed.bus.compaction_calls import StartCompaction
 from volumed.bus.ec_calls import EcJobProgress, FollowEcJob, StartDecode, StartEncode, StopEcJob
+from volumed.erasure.coding import CoderHere
 from volumed.erasure.errors import EcInterrupted, NoSpaceForShards
 from volumed.errors import NodeError, VolumeBusy, VolumedError
 from volumed.storage.fileio import FileIO, SpaceInfo
@@ -45,7 +47,7 @@ class Worker:
         self.now = 100.0
         self.shell = HandShell()
         shell: Any = self.shell
-        self.jobs = EcJobs(shell, set(), lambda: self.now)
+        self.jobs = EcJobs(shell, files, set(), lambda *_: nullcontext(CoderHere(files)), lambda: self.now)
         self.compactions = Compactions(rig.disk, shell, 0, None, lambda: self.now)
         self.handlers = {
             **self.jobs.handlers,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,7 +19,8 @@ from volumed.erasure.sidecar import CHECKSUM_BLOCK, ShardSums
 from volumed.storage.fileio import File, FileIO
 
 __all__ = [
-    "COLUMN_BYTES", "THREADS", "Column", "ColumnSums", "Progress", "column_buffers", "for_all_columns", "write_columns",
+    "COLUMN_BYTES", "THREADS", "Column", "ColumnSums", "Progress", "column_buffers", "for_all_columns", "new_files",
+    "sync_all",
 ]  # fmt: skip
 
 COLUMN_BYTES = 256 << 10
@@ -187,22 +188,15 @@ class ColumnSums:
         return ShardSums(self._length, tuple(blocks))
 
 
-def write_columns(
-    files: FileIO,
-    paths: list[str],
-    length: int,
-    fill: Callable[[list[File], list[ColumnSums], Iterator[Column]], None],
-    progress: Progress,
-    threads: int,
-) -> list[ShardSums]:
-    """Have ``fill`` write shards of ``length`` bytes to new files, flush them, and return their checksums. Raises
-    `OSError`, `EcInterrupted`; files are then left as they are."""
+def new_files(files: FileIO, paths: Sequence[str]) -> list[File]:
+    """Empty files to write shards to. Raises `OSError`."""
     outputs = [files.open(path, create=True) for path in paths]
     for output in outputs:
         files.truncate(output, 0)
-    sums = [ColumnSums(length) for _ in outputs]
-    for_all_columns(length, lambda columns: fill(outputs, sums, columns), progress, threads=threads)
+    return outputs
+
+
+def sync_all(files: FileIO, outputs: Sequence[File]) -> None:
+    """Flush them side by side. Raises `OSError`."""
     with ThreadPoolExecutor(len(outputs)) as pool:
         list(pool.map(files.sync, outputs))
-    progress.require_running()
-    return [item.result() for item in sums]

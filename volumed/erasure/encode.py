@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from volumed.erasure.code import Ratio, erasure_code
+from volumed.erasure.coding import Coder, CoderHere
 from volumed.erasure.columns import (
-    THREADS,
     Column,
     ColumnSums,
     Progress,
     column_buffers,
-    write_columns,
+    for_all_columns,
+    new_files,
+    sync_all,
 )
 from volumed.erasure.geometry import Geometry
 from volumed.erasure.index import seal_index
@@ -31,7 +33,7 @@ from volumed.formats.vif import EcShardConfig, VolumeInfo, encode_vif
 from volumed.storage.fileio import File, FileIO, error_text
 from volumed.storage.site import VolumePaths
 
-__all__ = ["Encoded", "encode_shards", "encode_volume"]
+__all__ = ["EncodeColumns", "Encoded", "SealIndex", "encode_shards", "encode_volume"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,22 +61,23 @@ def encode_volume(
     now_ns: int,
     progress: Progress,
     idx_bytes: int | None = None,
-    threads: int = THREADS,
+    coder: Coder | None = None,
 ) -> Encoded:
     """Encode a volume that takes no writes; what is appended meanwhile is not in the result.
 
-    ``now_ns`` becomes the identity of the run, ``idx_bytes`` is how much of the index counts, None for all. Files of an
-    earlier encode must be gone. Raises `OSError`, `FormatError`, `EcInterrupted`; then all files of the new set are
-    gone too.
+    ``now_ns`` becomes the identity of the run, ``idx_bytes`` is how much of the index counts, None for all. ``coder``
+    computes, None: here. Files of an earlier encode must be gone. Raises `OSError`, `FormatError`, `EcInterrupted`,
+    `NodeError`; then all files of the new set are gone too.
     """
     shards = [paths.data(shard_extension(shard)) for shard in range(ratio.check().total)]
     index = paths.index(INDEX)
     try:
+        coder = coder or CoderHere(files)
         # The index first: every needle in it is then in the part of `.dat` that is encoded.
-        rows = files.read_at(idx, 0, files.size(idx) if idx_bytes is None else idx_bytes)
-        _write_staged(files, index, seal_index(rows, offset_width))
+        rows_bytes = files.size(idx) if idx_bytes is None else idx_bytes
+        _seal(files, idx, index + ENCODING, SealIndex(rows_bytes, offset_width), progress, coder)
         layout = Layout.for_encoding(ratio, files.size(dat))
-        sums = encode_shards(files, dat, layout, [path + ENCODING for path in shards], progress, threads)
+        sums = encode_shards(files, dat, layout, [path + ENCODING for path in shards], progress, coder)
         sidecar = Sidecar(tuple(sums), ratio, layout.block_size, os.urandom(_UUID_LENGTH))
         info = _volume_info(files, dat, layout, now_ns)
     except BaseException:
@@ -97,15 +100,47 @@ def encode_volume(
 
 
 def encode_shards(
-    files: FileIO, dat: File, layout: Layout, paths: list[str], progress: Progress, threads: int = THREADS
+    files: FileIO, dat: File, layout: Layout, paths: Sequence[str], progress: Progress, coder: Coder | None = None
 ) -> list[ShardSums]:
-    """Write one file per shard, flush them, and return their checksums. Raises `OSError`, `EcInterrupted`; files are
-    then left as they are."""
+    """Write one file per shard, flush them, and return their checksums. Raises `OSError`, `EcInterrupted`,
+    `NodeError`; files are then left as they are."""
+    shards = new_files(files, paths)
+    sums = (coder or CoderHere(files)).run(EncodeColumns(layout), [dat, *shards], progress)
+    sync_all(files, shards)
+    progress.require_running()
+    return sums
 
-    def fill(shards: list[File], sums: list[ColumnSums], columns: Iterator[Column]) -> None:
-        _encode_columns(files, dat, layout, shards, sums, columns)
 
-    return write_columns(files, paths, layout.shard_length, fill, progress, threads)
+class SealIndex(NamedTuple):
+    """The first file's rows, a volume's `.idx`, into the second one, its `.ecx`."""
+
+    idx_bytes: int
+    """How much of the `.idx` counts."""
+    offset_width: int
+
+    def run(self, files: FileIO, opened: Sequence[File], _progress: Progress, _threads: int) -> None:
+        """See `CodingTask`."""
+        idx, index = opened
+        rows = files.read_at(idx, 0, self.idx_bytes)
+        files.write_at(index, 0, [seal_index(rows, self.offset_width)])
+
+
+class EncodeColumns(NamedTuple):
+    """All shards of a `.dat`; it is the first file, the shards follow. Returns their checksums."""
+
+    layout: Layout
+
+    def run(self, files: FileIO, opened: Sequence[File], progress: Progress, threads: int) -> list[ShardSums]:
+        """See `CodingTask`."""
+        dat, *shards = opened
+        length = self.layout.shard_length
+        sums = [ColumnSums(length) for _ in shards]
+
+        def work(columns: Iterator[Column]) -> None:
+            _encode_columns(files, dat, self.layout, shards, sums, columns)
+
+        for_all_columns(length, work, progress, threads=threads)
+        return [item.result() for item in sums]
 
 
 def _encode_columns(
@@ -147,11 +182,10 @@ def _volume_info(files: FileIO, dat: File, layout: Layout, now_ns: int) -> Volum
     )
 
 
-def _write_staged(files: FileIO, path: str, content: bytes) -> None:
-    file = files.open(path + ENCODING, create=True)
-    files.truncate(file, 0)
-    files.write_at(file, 0, [content])
-    files.sync(file)
+def _seal(files: FileIO, idx: File, path: str, task: SealIndex, progress: Progress, coder: Coder) -> None:
+    index = new_files(files, [path])
+    coder.run(task, [idx, *index], progress)
+    sync_all(files, index)
 
 
 def _remove(files: FileIO, paths: list[str]) -> None:

@@ -6,18 +6,19 @@ its name when all new ones are complete, flushed and, where checksums are record
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from volumed.erasure.code import Ratio, Recovery, erasure_code
+from volumed.erasure.coding import Coder, CoderHere
 from volumed.erasure.columns import (
-    THREADS,
     Column,
     ColumnSums,
     Progress,
     column_buffers,
     for_all_columns,
-    write_columns,
+    new_files,
+    sync_all,
 )
 from volumed.erasure.errors import RebuildRefused, TooFewShards
 from volumed.erasure.names import REBUILDING
@@ -26,7 +27,7 @@ from volumed.erasure.sidecar import ShardSums, Sidecar, differing_blocks
 from volumed.formats.checksum import crc32c
 from volumed.storage.fileio import File, FileIO
 
-__all__ = ["RebuildPlan", "Rebuilt", "compute_shards", "plan_rebuild", "rebuild_shards", "sum_shards"]
+__all__ = ["RebuildPlan", "Rebuilt", "RecoverColumns", "SumShards", "plan_rebuild", "rebuild_shards", "sum_shards"]
 
 
 class Rebuilt(NamedTuple):
@@ -78,21 +79,20 @@ def rebuild_shards(
     targets: Mapping[int, str],
     sidecar: Sidecar | None,
     progress: Progress,
-    *,
-    threads: int = THREADS,
+    coder: Coder | None = None,
 ) -> Rebuilt:
     """Rebuild what is missing or damaged.
 
     ``shards`` are all that exist, wherever they are. ``targets`` says by id where a new one would go: over the damaged
     one, or to the directory of the rebuild; ids that it lacks are left to the owner of another disk. ``sidecar`` is
-    None when there is none or it is to be ignored, ``base`` is for error texts. Raises `OSError`, `RebuildRefused`,
-    `TooFewShards`, `EcInterrupted`; then no shard is worse than it was.
+    None when there is none or it is to be ignored, ``base`` is for error texts, ``coder`` computes, None: here. Raises
+    `OSError`, `RebuildRefused`, `TooFewShards`, `EcInterrupted`, `NodeError`; then no shard is worse than it was.
     """
     if sidecar is not None and len(sidecar.shards) != ratio.total:
         raise RebuildRefused.sidecar_unverifiable(base)
     lengths = {shard: files.size(file) for shard, file in shards.items()}
     present = {shard: file for shard, file in shards.items() if lengths[shard]}
-    damaged = check_shards(files, sidecar, present, progress, threads=threads) if sidecar else {}
+    damaged = check_shards(files, sidecar, present, progress, coder) if sidecar else {}
     plan = plan_rebuild(base, ratio, lengths, damaged)
     left = [shard for shard in plan.wanted if shard not in targets]
     plan = plan._replace(wanted=tuple(shard for shard in plan.wanted if shard in targets))
@@ -100,7 +100,11 @@ def rebuild_shards(
         return Rebuilt([], left)
     paths = [targets[shard] for shard in plan.wanted]
     try:
-        sums = compute_shards(files, ratio, shards, plan, [path + REBUILDING for path in paths], progress, threads)
+        outputs = new_files(files, [path + REBUILDING for path in paths])
+        sources = [shards[shard] for shard in plan.sources]
+        sums = (coder or CoderHere(files)).run(RecoverColumns(ratio, plan), [*sources, *outputs], progress)
+        sync_all(files, outputs)
+        progress.require_running()
         if sidecar is not None:
             _require_expected(base, sidecar, dict(zip(plan.wanted, sums, strict=True)))
         for path in paths:
@@ -114,50 +118,61 @@ def rebuild_shards(
     return Rebuilt(list(plan.wanted), left)
 
 
-def compute_shards(
-    files: FileIO,
-    ratio: Ratio,
-    shards: Mapping[int, File],
-    plan: RebuildPlan,
-    paths: list[str],
-    progress: Progress,
-    threads: int = THREADS,
-) -> list[ShardSums]:
-    """Write and flush the wanted shards to ``paths``, in their order; returns their checksums. Raises `OSError`,
-    `EcInterrupted`; files are then left as they are."""
-    recovery = erasure_code(ratio).recovery(plan.sources, plan.wanted)
-
-    def fill(outputs: list[File], sums: list[ColumnSums], columns: Iterator[Column]) -> None:
-        _compute_columns(files, recovery, shards, outputs, sums, columns)
-
-    return write_columns(files, paths, plan.length, fill, progress, threads)
-
-
 def sum_shards(
-    files: FileIO, shards: Mapping[int, File], progress: Progress, *, threads: int = THREADS
+    files: FileIO, shards: Mapping[int, File], progress: Progress, coder: Coder | None = None
 ) -> list[ShardSums]:
     """Checksums of shards as they are, in the order of their ids, for a sidecar that was lost (step 9). Raises
-    `OSError`, `EcInterrupted`."""
-    found = []
-    for _, file in sorted(shards.items()):
-        total = ColumnSums(files.size(file))
+    `OSError`, `EcInterrupted`, `NodeError`."""
+    return (coder or CoderHere(files)).run(SumShards(), [file for _, file in sorted(shards.items())], progress)
 
-        def work(columns: Iterator[Column], file: File = file, total: ColumnSums = total) -> None:
-            buffer = column_buffers(1)[0]
-            for column in columns:
-                _read_whole(files, file, column, buffer[: column.length])
-                total.put(column, crc32c(buffer[: column.length]))
 
-        for_all_columns(files.size(file), work, progress, threads=threads)
-        found.append(total.result())
-    return found
+class RecoverColumns(NamedTuple):
+    """The wanted shards of a plan; its sources are the first files. Returns the checksums of what was wanted."""
+
+    ratio: Ratio
+    plan: RebuildPlan
+
+    def run(self, files: FileIO, opened: Sequence[File], progress: Progress, threads: int) -> list[ShardSums]:
+        """See `CodingTask`."""
+        plan = self.plan
+        count = len(plan.sources)
+        shards = dict(zip(plan.sources, opened, strict=False))
+        recovery = erasure_code(self.ratio).recovery(plan.sources, plan.wanted)
+        sums = [ColumnSums(plan.length) for _ in plan.wanted]
+
+        def work(columns: Iterator[Column]) -> None:
+            _compute_columns(files, recovery, shards, opened[count:], sums, columns)
+
+        for_all_columns(plan.length, work, progress, threads=threads)
+        return [item.result() for item in sums]
+
+
+class SumShards(NamedTuple):
+    """The checksums of all files."""
+
+    def run(self, files: FileIO, opened: Sequence[File], progress: Progress, threads: int) -> list[ShardSums]:
+        """See `CodingTask`."""
+        return [_sum(files, file, progress, threads) for file in opened]
+
+
+def _sum(files: FileIO, file: File, progress: Progress, threads: int) -> ShardSums:
+    total = ColumnSums(files.size(file))
+
+    def work(columns: Iterator[Column]) -> None:
+        buffer = column_buffers(1)[0]
+        for column in columns:
+            _read_whole(files, file, column, buffer[: column.length])
+            total.put(column, crc32c(buffer[: column.length]))
+
+    for_all_columns(files.size(file), work, progress, threads=threads)
+    return total.result()
 
 
 def _compute_columns(
     files: FileIO,
     recovery: Recovery,
     shards: Mapping[int, File],
-    outputs: list[File],
+    outputs: Sequence[File],
     sums: list[ColumnSums],
     columns: Iterator[Column],
 ) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from volumed.erasure.code import Ratio, erasure_code
-from volumed.erasure.columns import COLUMN_BYTES, THREADS, Column, Progress, column_buffers, for_all_columns
+from volumed.erasure.coding import Coder, CoderHere
+from volumed.erasure.columns import COLUMN_BYTES, Column, Progress, column_buffers, for_all_columns
 from volumed.erasure.sidecar import ShardSums, Sidecar
 from volumed.formats.checksum import crc32c
 from volumed.storage.fileio import File, FileIO
 
-__all__ = ["ShardDamage", "check_shards", "confirm_damage"]
+__all__ = ["CheckShards", "ShardDamage", "check_shards", "confirm_damage"]
 
 
 class ShardDamage(NamedTuple):
@@ -28,17 +29,29 @@ class ShardDamage(NamedTuple):
 
 
 def check_shards(
-    files: FileIO, sidecar: Sidecar, shards: Mapping[int, File], progress: Progress, *, threads: int = THREADS
+    files: FileIO, sidecar: Sidecar, shards: Mapping[int, File], progress: Progress, coder: Coder | None = None
 ) -> dict[int, ShardDamage]:
     """The damaged ones among ``shards``, by id. A shard that the sidecar does not know counts as damaged; one that
-    cannot be read too. Raises `EcInterrupted`."""
-    damage = {}
-    for shard_id, file in sorted(shards.items()):
-        expected = sidecar.shards[shard_id] if shard_id < len(sidecar.shards) else ShardSums(0, ())
-        found = _check(files, shard_id, file, expected, sidecar.checksum_block, progress, threads)
-        if found is not None:
-            damage[shard_id] = found
-    return damage
+    cannot be read too. ``coder`` computes, None: here. Raises `EcInterrupted`, `NodeError`."""
+    return (coder or CoderHere(files)).run(CheckShards(sidecar, tuple(shards)), list(shards.values()), progress)
+
+
+class CheckShards(NamedTuple):
+    """Shards against their checksums; the files are those of the ids."""
+
+    sidecar: Sidecar
+    shard_ids: tuple[int, ...]
+
+    def run(self, files: FileIO, opened: Sequence[File], progress: Progress, threads: int) -> dict[int, ShardDamage]:
+        """See `CodingTask`; what `check_shards` says."""
+        damage = {}
+        known = self.sidecar.shards
+        for shard_id, file in sorted(zip(self.shard_ids, opened, strict=True)):
+            expected = known[shard_id] if shard_id < len(known) else ShardSums(0, ())
+            found = _check(files, shard_id, file, expected, self.sidecar.checksum_block, progress, threads)
+            if found is not None:
+                damage[shard_id] = found
+        return damage
 
 
 def _check(
@@ -96,9 +109,7 @@ def confirm_damage(
     if len(clean) < ratio.data:
         return damage.keys()
     return {
-        shard_id
-        for shard_id, found in damage.items()
-        if _differs(files, ratio, shards, clean, found, block, progress)
+        shard_id for shard_id, found in damage.items() if _differs(files, ratio, shards, clean, found, block, progress)
     }
 
 

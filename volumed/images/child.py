@@ -6,18 +6,16 @@ It ends with the front, or when the front closes the socket.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import resource
 import signal
 import socket
-from pathlib import Path
 from typing import BinaryIO
 
 from volumed.images.job import REPLY_HEAD, REQUEST_HEAD, decode_job
 from volumed.images.transform import transform
-from volumed.processes import die_with_parent, set_title
+from volumed.processes import be_first_to_go, die_with_parent, set_title
 
 __all__ = ["CPU_LIMIT_S", "MEMORY_BYTES_MAX", "main"]
 
@@ -49,9 +47,7 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(_NICENESS)
-    # When memory runs out this process goes first, not a disk's worker.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    be_first_to_go()
 
 
 def _serve_one(requests: BinaryIO, replies: BinaryIO) -> bool:

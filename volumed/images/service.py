@@ -8,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from volumed.errors import NodeError, RetryError
 from volumed.formats.needle import Buffer
+from volumed.helpers import start_helper
 from volumed.images.job import REPLY_HEAD, REQUEST_HEAD, ImageJob, encode_job
 
 __all__ = ["SOURCE_BYTES_MAX", "ImageFailed", "ImageService", "ImagesBusy", "Times"]
@@ -58,15 +56,8 @@ class _Child:
     _writer: asyncio.StreamWriter
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            # Not in a helper thread: the child is killed when the thread that started it ends.
-            self._process = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                env=os.environ | {"VOLUMED_PARENT_PID": str(os.getpid())},
-                process_group=0,
-            )
+        # Not in a helper thread, with whose end the child would be killed.
+        self._process, self._socket = start_helper(command)
         _log.debug("image process started, pid %d", self._process.pid)
 
     async def connect(self) -> None:

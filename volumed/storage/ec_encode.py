@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
+from volumed.erasure.coding import Coder
 from volumed.erasure.columns import Progress
 from volumed.erasure.encode import Encoded, encode_volume
 from volumed.erasure.errors import BadEcConfig, NoSpaceForShards
@@ -26,7 +27,7 @@ class EncodeSource(NamedTuple):
     offset_width: int
 
 
-def encode_source(files: FileIO, source: EncodeSource, now_ns: int, progress: Progress) -> Encoded:
+def encode_source(files: FileIO, source: EncodeSource, now_ns: int, progress: Progress, coder: Coder) -> Encoded:
     """Encode it; ``now_ns`` becomes the identity of the run. Waits. Raises `OSError`, `VolumedError`; then nothing is
     left."""
     ratio = _ratio(files, source.paths)
@@ -42,6 +43,7 @@ def encode_source(files: FileIO, source: EncodeSource, now_ns: int, progress: Pr
         now_ns=now_ns,
         progress=progress,
         idx_bytes=source.idx_bytes,
+        coder=coder,
     )
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from volumed.erasure.coding import Coder
 from volumed.erasure.columns import Progress
 from volumed.erasure.errors import BadEcConfig, RebuildFailed, RebuildRefused
 from volumed.erasure.geometry import FoundFile, Geometry, SidecarState, accepts, judge_sidecar, resolve_geometry
@@ -70,7 +71,13 @@ def find_set(files: FileIO, disks: Sequence[VolumePaths]) -> EcSet:
 
 
 def rebuild_set(
-    files: FileIO, disks: Sequence[VolumePaths], progress: Progress, *, absent: bool, ignore_sidecar: bool
+    files: FileIO,
+    disks: Sequence[VolumePaths],
+    progress: Progress,
+    coder: Coder,
+    *,
+    absent: bool,
+    ignore_sidecar: bool,
 ) -> Rebuilt:
     """Rebuild what is damaged on the first disk, and with ``absent`` what no disk has; then, with all shards at hand,
     write checksums if there were none. Waits. Raises `VolumedError`, `OSError`; then no shard is worse than it was."""
@@ -80,18 +87,25 @@ def rebuild_set(
     except BadEcConfig as error:
         raise RebuildFailed.layout(base, error) from error
     try:
-        rebuilt = _rebuild(files, disks[0], found, progress, absent=absent, ignore_sidecar=ignore_sidecar)
+        rebuilt = _rebuild(files, disks[0], found, progress, coder, absent=absent, ignore_sidecar=ignore_sidecar)
     except VolumedError as error:
         raise RebuildFailed.shards(base, error) from error
     except OSError as error:
         raise RebuildFailed.shards(base, disk_error("rebuild", error)) from error
     if absent and found.sidecar is None and not rebuilt.left:
-        _write_checksums(files, disks, progress)
+        _write_checksums(files, disks, progress, coder)
     return rebuilt
 
 
 def _rebuild(
-    files: FileIO, paths: VolumePaths, found: EcSet, progress: Progress, *, absent: bool, ignore_sidecar: bool
+    files: FileIO,
+    paths: VolumePaths,
+    found: EcSet,
+    progress: Progress,
+    coder: Coder,
+    *,
+    absent: bool,
+    ignore_sidecar: bool,
 ) -> Rebuilt:
     ratio = found.geometry.ratio
     sidecar = None if ignore_sidecar else _usable_sidecar(paths, found)
@@ -104,7 +118,7 @@ def _rebuild(
     length = max(map(files.size, found.shards.values()), default=0)
     if lost and len(found.shards) >= ratio.data:
         require_space(files, paths, length * len(lost))
-    return rebuild_shards(files, paths.data(""), ratio, found.shards, targets, sidecar, progress)
+    return rebuild_shards(files, paths.data(""), ratio, found.shards, targets, sidecar, progress, coder)
 
 
 def _is_ours(shard_id: int, found: EcSet, *, absent: bool) -> bool:
@@ -120,13 +134,13 @@ def _usable_sidecar(paths: VolumePaths, found: EcSet) -> Sidecar | None:
     return sidecar
 
 
-def _write_checksums(files: FileIO, disks: Sequence[VolumePaths], progress: Progress) -> None:
+def _write_checksums(files: FileIO, disks: Sequence[VolumePaths], progress: Progress, coder: Coder) -> None:
     """Of shards that nobody has vouched for: trust on first use (step 9)."""
     found = find_set(files, disks)
     ratio = found.geometry.ratio
     if len(found.shards) < ratio.total or len({files.size(file) for file in found.shards.values()}) > 1:
         return
-    sums = sum_shards(files, found.shards, progress)
+    sums = sum_shards(files, found.shards, progress, coder)
     sidecar = Sidecar(tuple(sums), ratio, found.geometry.block_size, os.urandom(_UUID_LENGTH))
     path = disks[0].data(SIDECAR)
     files.replace_file(path, encode_sidecar(sidecar), temporary=path + REBUILDING)

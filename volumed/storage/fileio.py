@@ -115,6 +115,9 @@ class DistantFile(File):
 class FileIO:
     """The real thing. Subclass and override to observe or to break single operations."""
 
+    def note(self, error: OSError) -> None:
+        """Another process has met an error with a file of this one."""
+
     def open(self, path: str, *, writable: bool = True, create: bool = False) -> File:
         """Open a regular file, by default for reading and writing."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (os.O_CREAT if create else 0)

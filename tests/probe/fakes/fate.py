@@ -35,8 +35,10 @@ class Order(msgspec.Struct):
 class Fate:
     """What one process knows of it. Any thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, pid: int) -> None:
+        """``pid`` is the process that dies, the own one or the one that this one dies with."""
         self._directory = directory
+        self._pid = pid
         self._lock = threading.Lock()
         self._order: Order | None = None
         self._raw = b""
@@ -83,4 +85,5 @@ class Fate:
         """One process per order: another worker may have been quicker."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._directory / ORDER)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(self._pid, signal.SIGKILL)
+            threading.Event().wait()
