@@ -235,7 +235,8 @@ def fid_on(master: Master, server: VolumeServer) -> str:
 
 
 def weed_shell(master: Master, *commands: str, filer: Filer | None = None) -> str:
-    """Run ``weed shell`` commands and return what it printed. The caller gives ``lock`` and ``unlock`` too."""
+    """Run ``weed shell`` commands and return what it printed; it is added to the log of the master. The caller gives
+    ``lock`` and ``unlock`` too."""
     arguments = [str(WEED), "shell", f"-master={master.peer_address}"]
     if filer:
         arguments.append(f"-filer={filer.peer_address}")
@@ -243,15 +244,18 @@ def weed_shell(master: Master, *commands: str, filer: Filer | None = None) -> st
         arguments, input="\n".join(commands) + "\n", cwd=master.home, env=master.environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SHELL_TIMEOUT_S, check=False,
     )  # fmt: skip
+    with master.log_path.open("a") as log:
+        log.write(f"weed shell, {'; '.join(commands)}:\n{result.stdout}\n")
     if result.returncode:
         raise ServerError(f"weed shell ended with {result.returncode}:\n{result.stdout}")
     return result.stdout
 
 
 def weed_shell_process(master: Master) -> subprocess.Popen[str]:
-    """A ``weed shell`` that takes commands on its standard input. The caller ends it; it keeps its lock for ten seconds
-    when it is killed."""
-    return subprocess.Popen(
-        [str(WEED), "shell", f"-master={master.peer_address}"], cwd=master.home, env=master.environment(), text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    """A ``weed shell`` that takes commands on its standard input and prints to the log of the master. The caller ends
+    it; it keeps its lock for ten seconds when it is killed."""
+    with master.log_path.open("ab") as log:
+        return subprocess.Popen(
+            [str(WEED), "shell", f"-master={master.peer_address}"], cwd=master.home, env=master.environment(),
+            text=True, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip

@@ -28,7 +28,7 @@ __all__ = [
 HOST = "127.0.0.1"
 POLL_S = 0.02
 KILL_WAIT_S = 30.0
-LOG_TAIL_BYTES = 8 << 10
+LOG_TAIL_BYTES = 32 << 10
 
 # Below the range from which the kernel picks source ports of outgoing connections (32768 and up): a port that is
 # free now is not taken by a client a moment later.
@@ -73,11 +73,14 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) ->
     """Poll until ``condition`` holds. OSErrors count as "not yet". Raises ServerError after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while True:
-        with contextlib.suppress(OSError):
+        why = ""
+        try:
             if condition():
                 return
+        except OSError as error:
+            why = f" ({error!r})"
         if time.monotonic() > deadline:
-            raise ServerError(f"not within {timeout_s:g} s: {what}")
+            raise ServerError(f"not within {timeout_s:g} s: {what}{why}")
         time.sleep(POLL_S)
 
 

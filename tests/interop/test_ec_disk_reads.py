@@ -47,10 +47,6 @@ def shard_path(files: EcFiles, server: Volumed, shard: int) -> Path:
     return files.path(shard_extension(shard), server.dirs[disk])
 
 
-def repaired(server: Volumed) -> int:
-    return server.log_tail().count("is read without it")
-
-
 def test_a_damaged_shard_damages_nothing(files: EcFiles, server: Volumed) -> None:
     """Every byte of one shard after the other is wrong."""
     assert files.wrong_at(server) == {}
