@@ -7,7 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from supervisor.jobs import Jobs
+from supervisor.lookups import Lookups
+from supervisor.loop import Loop
 from supervisor.server_calls import delete_at_server
 from volumed.bus import calls
 from volumed.bus.router import Reply
@@ -33,7 +37,7 @@ class _CallFailed(Exception):
 
 
 class MasterCalls:
-    """Calls to the current master. ``current`` gives its address. All methods block."""
+    """Calls to the current master. ``current`` gives its address. All methods but `known` block."""
 
     def __init__(
         self, seeds: Sequence[str], channels: Channels, current: Callable[[], str], ip: str, port: int
@@ -47,18 +51,22 @@ class MasterCalls:
         self._channels: dict[str, Any] = {}
         self._lookups: dict[int, _CachedLookup] = {}
 
-    def lookup(self, request: calls.LookupVolume) -> calls.Locations:
+    def known(self, request: calls.LookupVolume) -> calls.Locations | None:
+        """What `lookup` has found lately, at once."""
+        cached = self._lookups.get(request.volume_id)
+        if cached is not None and time.monotonic() - cached.at_s < request.max_age_s:
+            return cached.locations
+        return None
+
+    def lookup(self, request: calls.LookupVolume, timeout_s: float) -> calls.Locations:
         """Where a volume is. Only an answer with locations is remembered.
 
         Raises `VolumeNotFound` when the master knows of none, and `RetryError` when it cannot be asked."""
         from volumed.wire.master_pb2 import LookupVolumeRequest
 
-        cached = self._lookups.get(request.volume_id)
-        if cached is not None and time.monotonic() - cached.at_s < request.max_age_s:
-            return cached.locations
         message = LookupVolumeRequest(volume_or_file_ids=[str(request.volume_id)], collection=request.collection)
         try:
-            response = self._call(self._current(), "LookupVolume", message)
+            response = self._call(self._current(), "LookupVolume", message, timeout_s)
         except _CallFailed as error:
             raise RetryError(str(error)) from None
         for entry in response.volume_id_locations:
@@ -75,13 +83,14 @@ class MasterCalls:
         self._lookups[volume_id] = _CachedLookup(locations, time.monotonic())
         return locations
 
-    def lookup_shards(self, request: calls.LookupEcVolume) -> calls.EcLocations:
+    def lookup_shards(self, request: calls.LookupEcVolume, timeout_s: float) -> calls.EcLocations:
         """Where the shards of a volume are. Raises `VolumeNotFound` when the master knows of none, and `RetryError`
         when it cannot be asked."""
         from volumed.wire.master_pb2 import LookupEcVolumeRequest
 
+        message = LookupEcVolumeRequest(volume_id=request.volume_id)
         try:
-            response = self._call(self._current(), "LookupEcVolume", LookupEcVolumeRequest(volume_id=request.volume_id))
+            response = self._call(self._current(), "LookupEcVolume", message, timeout_s)
         except _CallFailed as error:
             text = f"lookup ec volume {request.volume_id}: {error}"
             unknown = f"ec volume {request.volume_id} not found" in str(error)
@@ -207,25 +216,32 @@ def _mark_failed(master: str, request: calls.MarkReadonlyOnMaster, error: _CallF
 class MasterCluster:
     """The same calls from the supervisor's loop: done on threads, answered when they are."""
 
-    def __init__(self, master: MasterCalls, channels: Channels, jobs: Jobs) -> None:
+    def __init__(self, master: MasterCalls, channels: Channels, loop: Loop) -> None:
         self._master = master
         self._channels = channels
-        self._jobs = jobs
+        self._lookups = Lookups(Jobs(loop, "look-ups", threads=8))
+        self._requests = Jobs(loop, "requests to the master", threads=4)
+        self._deletions = Jobs(loop, "deletions at servers", threads=8)
 
     def look_up(self, request: calls.LookupVolume, reply: Reply) -> None:
-        self._jobs.submit(lambda: self._master.lookup(request), reply.result, reply.error)
+        known = self._master.known(request)
+        if known is not None:
+            reply.result(known)
+            return
+        question = msgspec.structs.replace(request, max_age_s=0.0)
+        self._lookups.ask(question, lambda timeout_s: self._master.lookup(question, timeout_s), reply)
 
     def look_up_shards(self, request: calls.LookupEcVolume, reply: Reply) -> None:
-        self._jobs.submit(lambda: self._master.lookup_shards(request), reply.result, reply.error)
+        self._lookups.ask(request, lambda timeout_s: self._master.lookup_shards(request, timeout_s), reply)
 
     def mark_readonly(self, request: calls.MarkReadonlyOnMaster, reply: Reply) -> None:
-        self._jobs.submit(lambda: self._master.mark_readonly(request), lambda _: reply.result(), reply.error)
+        self._requests.submit(lambda: self._master.mark_readonly(request), lambda _: reply.result(), reply.error)
 
     def delete_at(self, request: calls.DeleteAtServer, reply: Reply) -> None:
-        self._jobs.submit(lambda: delete_at_server(request, self._channels), reply.result, reply.error)
+        self._deletions.submit(lambda: delete_at_server(request, self._channels), reply.result, reply.error)
 
     def ping(self, request: calls.PingMaster, reply: Reply) -> None:
-        self._jobs.submit(lambda: self._master.ping(request), reply.result, reply.error)
+        self._requests.submit(lambda: self._master.ping(request), reply.result, reply.error)
 
     def assign(self, _request: calls.AssignFileId, _reply: Reply) -> None:
         raise ClientError("file ids are assigned by the master")

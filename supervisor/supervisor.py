@@ -57,7 +57,7 @@ _FRONT_STOP_LIMIT_S = 330.0
 """Active requests get up to 5 minutes (http.md 11); the fronts themselves hold to their shorter limits."""
 _WORKER_STOP_LIMIT_S = 30.0
 _RESCAN_TIMEOUT_S = 600.0
-_CLUSTER_THREADS = 8
+_CREATIONS_AT_ONCE = 8
 _FRONT_ROWS_SPARE = 4
 
 
@@ -99,7 +99,7 @@ class Supervisor:
         node_json = write_node_config(config)
         self._file_jobs = Jobs(self._loop, "state", threads=1)
         self._security_jobs = Jobs(self._loop, "security", threads=1)
-        self._cluster_jobs = Jobs(self._loop, "cluster", threads=_CLUSTER_THREADS)
+        self._rescans = [Jobs(self._loop, f"rescan-{disk.disk_id}", threads=1) for disk in config.disks]
         self._cluster: Membership
         requests = Requests(self, self._node, self._state, self._file_jobs, self._join_cluster())
         self._bus = SupervisorBus(self._loop, config.supervisor_endpoint(), self._on_event, requests.handle)
@@ -138,7 +138,8 @@ class Supervisor:
         config = self._config
         if config.standalone:
             ids = IdStore(config.state_dir, config.disks[0].directory)
-            self._cluster = alone = Standalone(config, self._node, ids, self._cluster_jobs, self._caller)
+            jobs = Jobs(self._loop, "new volumes", threads=_CREATIONS_AT_ONCE)
+            self._cluster = alone = Standalone(config, self._node, ids, jobs, self._caller)
             return alone
         channels = Channels(self._security.grpc)
         self._cluster = member = ClusterMember(
@@ -153,7 +154,7 @@ class Supervisor:
             lambda: self._stop(_EXIT_DUPLICATE),
         )
         master = MasterCalls(config.masters, channels, lambda: member.current_master, config.ip, config.port)
-        return MasterCluster(master, channels, self._cluster_jobs)
+        return MasterCluster(master, channels, self._loop)
 
     @cached_property
     def _caller(self) -> Caller:
@@ -370,11 +371,11 @@ class Supervisor:
         self._security.reload(self._security_jobs, self._table.security_changed)
         for disk in self._node.disks:
             if disk.behaviour.serves:
-                self._rescan(self._config.worker_endpoint(disk.config.disk_id, disk.epoch))
+                self._rescan(disk.config.disk_id)
 
-    def _rescan(self, endpoint: str) -> None:
-        self._cluster_jobs.submit(
-            lambda: self._caller.call(endpoint, calls.RescanDisk(), _RESCAN_TIMEOUT_S),
+    def _rescan(self, disk_id: int) -> None:
+        self._rescans[disk_id].submit(
+            lambda: self._call_worker(disk_id, calls.RescanDisk(), _RESCAN_TIMEOUT_S),
             lambda _: None,
             lambda error: _log.warning("rescan: %s", error.text),
         )
