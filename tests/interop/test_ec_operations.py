@@ -12,6 +12,8 @@ import pytest
 
 from tests.cluster import Master, Volumed, WeedVolume
 from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, readonly
+from tests.metrics_kit import scrape
+from tests.processes import free_port
 from tests.web import get, request
 from volumed.wire import volume_server_pb2 as pb
 
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.interop
 
 COOKIE = "c0ffee11"
 ALL = list(range(32))
+REBUILD = "SeaweedFS_volumeServer_ec_rebuild"
 BYTES = random.Random(1).randbytes(20_000)
 
 
@@ -29,12 +32,16 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
     with (
         Master(home / "m") as one,
         Master(home / "n") as two,
-        WeedVolume(home / "w", master=one, dirs=[home / "w0", home / "w1"]) as weed,
-        Volumed(home / "v", master=two, dirs=[home / "v0", home / "v1"]) as ours,
+        WeedVolume(home / "w", master=one, dirs=[home / "w0", home / "w1"], flags=metrics_port()) as weed,
+        Volumed(home / "v", master=two, dirs=[home / "v0", home / "v1"], flags=metrics_port()) as ours,
         Node(weed) as weed_node,
         Node(ours) as our_node,
     ):
         yield [weed_node, our_node]
+
+
+def metrics_port() -> list[str]:
+    return [f"-metricsPort={free_port()}"]
 
 
 def rpc(name: str, volume_id: int, **fields: Any) -> Call:
@@ -230,6 +237,17 @@ def test_rebuild(nodes: list[Node]) -> None:
     same(nodes, [cut("11.ec03", 0), rebuild(11), change("11.ec04", b"wrong"), rebuild(11)], 11)
     same(nodes, [remove("11.ecsum"), rebuild(11), remove("11.ecsum", "11.ec01"), rebuild(11)], 11)
     same(nodes, [remove("11.ecx"), rebuild(11)], 11)
+    assert count_rebuilds(nodes[0]) == count_rebuilds(nodes[1])
+
+
+def count_rebuilds(node: Node) -> dict[str, float | None]:
+    """As the node's metrics tell, by result."""
+    (flag,) = [flag for flag in node.server.flags if flag.startswith("-metricsPort=")]
+    metrics = scrape(int(flag.partition("=")[2]))
+    total, seconds = f"{REBUILD}_total", f"{REBUILD}_seconds_count"
+    found = {result: metrics.value(total, result=result) for result in ("success", "failure")}
+    assert {result: metrics.value(seconds, result=result) for result in found} == found
+    return found
 
 
 def test_what_cannot_be_rebuilt(nodes: list[Node]) -> None:
@@ -240,6 +258,7 @@ def test_what_cannot_be_rebuilt(nodes: list[Node]) -> None:
     same(nodes, [remove("14.ec00"), rebuild(14, unsafe_ignore_sidecar=True)], 14)
     same(nodes, [*encoded(15), remove("15.ecsum", "15.ec02"), cut("15.ec01", 1000), rebuild(15)], 15)
     same(nodes, [configure("15.vif", blockSize="5"), rebuild(15), configure("15.vif", dataShards=0), rebuild(15)], 15)
+    assert count_rebuilds(nodes[0]) == count_rebuilds(nodes[1])
 
 
 def test_rebuild_over_two_disks(nodes: list[Node]) -> None:
@@ -321,6 +340,50 @@ def test_what_is_deleted_beside_its_shards_stays_deleted_without_them(nodes: lis
     ours.run(unmount(29))
     ours.run(delete(29, *range(14)))
     assert {key for key in range(1, 9) if get(address, f"/29,{key}{COOKIE}").status == 404} == set(deleted)
+
+
+def status(node: Node, volume_id: int, keys: int) -> dict[int, int]:
+    """What a client gets, by key from 1 on."""
+    return {key: get(node.server.address, f"/{volume_id},{key}{COOKIE}").status for key in range(1, keys + 1)}
+
+
+def test_a_volume_whose_encode_is_given_up_knows_what_was_deleted_meanwhile(nodes: list[Node]) -> None:
+    """It was read-only: the deletions went to the shards. What was written anew before stays."""
+    ours = nodes[1]
+    for step in [*volume(30, 5), generate(30), mount(30, *range(14))]:
+        ours.run(step)
+    assert ours.run(batch_delete(f"30,3{COOKIE}"))["results"][0]["status"] == 202
+    assert ours.run(Put(f"30,3{COOKIE}", b"anew")) == 201
+    ours.run(readonly(30))
+    assert request("DELETE", ours.server.address, f"/30,1{COOKIE}").status == 202
+    assert ours.run(batch_delete(f"30,2{COOKIE}"))["results"][0]["status"] == 202
+    expected = {1: 404, 2: 404, 3: 200, 4: 200, 5: 200}
+    ours.run(unmount(30))
+    assert ours.run(delete(30, full_teardown=True)) == {"fullTeardownDone": True}
+    assert status(ours, 30, 5) == expected
+    assert ours.run(rpc("VolumeStatus", 30))["isReadOnly"], "still"
+    ours.run(rpc("VolumeMarkWritable", 30))
+    for step in ("VolumeUnmount", "VolumeMount"):
+        assert ours.run(rpc(step, 30)) == {}
+    assert status(ours, 30, 5) == expected
+
+
+def test_what_is_deleted_between_a_decode_and_the_mount_stays_deleted(nodes: list[Node]) -> None:
+    """Shards alone take deletions then, and are removed afterwards."""
+    ours = nodes[1]
+    for step in [*encoded(31, 5), mount(31, *range(14)), batch_delete(f"31,1{COOKIE}")]:
+        ours.run(step)
+    assert ours.run(decode(31)) == {}
+    assert request("DELETE", ours.server.address, f"/31,2{COOKIE}").status == 202
+    assert ours.run(rpc("VolumeMount", 31)) == {}
+    expected = {1: 404, 2: 404, 3: 200, 4: 200, 5: 200}
+    assert status(ours, 31, 5) == expected
+    ours.run(unmount(31))
+    ours.run(delete(31, *range(14)))
+    assert ours.run(Put(f"31,2{COOKIE}", b"anew")) == 201
+    for step in ("VolumeUnmount", "VolumeMount"):
+        assert ours.run(rpc(step, 31)) == {}
+    assert status(ours, 31, 5) == expected | {2: 200}
 
 
 def test_staged_volumes(nodes: list[Node]) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from volumed.bus.calls import Request
 from volumed.bus.ec_calls import (
     EcDirectories,
     EcFilesView,
@@ -25,6 +24,7 @@ from volumed.bus.ec_calls import (
 )
 from volumed.erasure.names import INDEX, INFO
 from volumed.errors import Code, VolumedError
+from volumed.grpc.ec_job_log import EcJobLog, EcJobStart
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
 from volumed.nodetable import DISK_STATES_THAT_SERVE
@@ -167,13 +167,21 @@ class EcNode:
         if keys:
             self.node.worker(disk_id, MergeJournal(volume_id, collection, sorted(keys)), _FOLD_TIMEOUT_S)
 
-    def run_job(self, disk_id: int, start: Request, call: Call) -> EcJobProgress:
+    def run_job(self, disk_id: int, start: EcJobStart, call: Call) -> EcJobProgress:
         """Have a worker do a job, to its end. Raises `VolumedError`; when nobody waits any more it is stopped."""
-        job = self.node.worker(disk_id, start).job
+        log = EcJobLog(self.node.config.disks[disk_id].directory, start)
+        try:
+            return self._follow(disk_id, self.node.worker(disk_id, start).job, log, call)
+        except VolumedError as error:
+            log.failed(error)
+            raise
+
+    def _follow(self, disk_id: int, job: int, log: EcJobLog, call: Call) -> EcJobProgress:
         pause_s = _POLL_MIN_S
         try:
             while True:
                 progress: EcJobProgress = self.node.worker(disk_id, FollowEcJob(job))
+                log.progressed(progress)
                 if progress.done:
                     return progress
                 call.wait(pause_s)

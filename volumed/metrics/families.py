@@ -105,8 +105,8 @@ def _front(name: str, kind: Kind, labels: tuple[str, ...], text: str, buckets: t
     return _register(Family(name, kind, labels, Owner.FRONT, text, buckets))
 
 
-def _grpc_front(name: str, kind: Kind, labels: tuple[str, ...], text: str) -> Family:
-    return _register(Family(name, kind, labels, Owner.GRPC_FRONT, text, lasting=True))
+def _grpc_front(name: str, kind: Kind, labels: tuple[str, ...], text: str, buckets: tuple[float, ...] = ()) -> Family:
+    return _register(Family(name, kind, labels, Owner.GRPC_FRONT, text, buckets, lasting=True))
 
 
 def _worker(name: str, kind: Kind, labels: tuple[str, ...], text: str, buckets: tuple[float, ...] = ()) -> Family:
@@ -165,6 +165,10 @@ SCRUB_VOLUME_FAILURES = _grpc_front(
 SCRUB_SHARD_FAILURES = _grpc_front(
     _REFERENCE + "scrub_shard_failures", _C, ("mode",), "Broken shards that scrubs found."
 )
+EC_REBUILDS = _grpc_front(_REFERENCE + "ec_rebuild_total", _C, ("result",), "Rebuilds of missing shards.")
+EC_REBUILD_SECONDS = _grpc_front(
+    _REFERENCE + "ec_rebuild_seconds", _H, ("result",), "Time of rebuilds of missing shards.", _REBUILD_SECONDS
+)
 
 # What workers count
 
@@ -174,11 +178,6 @@ QUARANTINED = _worker(_REFERENCE + "io_quarantine", _G, ("kind",), "Volumes and 
 VACUUM_COMPACTIONS = _worker(_REFERENCE + "vacuuming_compact_count", _C, ("success",), "Compactions of volumes.")
 VACUUM_COMMITS = _worker(_REFERENCE + "vacuuming_commit_count", _C, ("success",), "Commits of compactions.")
 VACUUM_SECONDS = _worker(_REFERENCE + "vacuuming_seconds", _H, ("type",), "Time of the steps of vacuums.", _SECONDS)
-
-EC_REBUILDS = _worker(_REFERENCE + "ec_rebuild_total", _C, ("result",), "Rebuilds of missing shards.")
-EC_REBUILD_SECONDS = _worker(
-    _REFERENCE + "ec_rebuild_seconds", _H, ("result",), "Time of rebuilds of missing shards.", _REBUILD_SECONDS
-)
 
 # What the supervisor states
 

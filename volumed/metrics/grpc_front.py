@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from volumed.metrics import families
 from volumed.metrics.families import Family
@@ -37,6 +39,19 @@ class GrpcMetrics:
                 mode,
                 {families.SCRUB_VOLUME_FAILURES: broken_volumes, families.SCRUB_SHARD_FAILURES: broken_shards},
             )
+
+    @contextmanager
+    def rebuild(self) -> Iterator[None]:
+        """Around a VolumeEcShardsRebuild that found files of the volume, also when no shard is missing."""
+        began_s, result = time.perf_counter(), "failure"
+        try:
+            yield
+            result = "success"
+        finally:
+            with self._lock:
+                self._recorder.count(families.EC_REBUILDS, result)
+                seconds = self._recorder.histogram(families.EC_REBUILD_SECONDS, result)
+                seconds.observe(time.perf_counter() - began_s)
 
     def needle_repaired(self) -> None:
         """A needle in shards could be read only without one of them, whose bytes are wrong."""

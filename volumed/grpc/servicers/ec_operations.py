@@ -56,8 +56,9 @@ class EcOperationsServicer:
             chosen = max((item for item in holders if item.has_index), key=lambda item: item.shard_count, default=None)
             if chosen is None:
                 return pb.VolumeEcShardsRebuildResponse()
-            made = self._rebuild(request, holders, chosen, call)
-            self._fold(request, holders, chosen)
+            with self._node.metrics.rebuild():
+                made = self._rebuild(request, holders, chosen, call)
+                self._fold(request, holders, chosen)
         return pb.VolumeEcShardsRebuildResponse(rebuilt_shard_ids=made)
 
     def _rebuild(

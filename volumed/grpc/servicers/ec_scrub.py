@@ -13,6 +13,7 @@ from volumed.errors import VolumedError
 from volumed.grpc import texts
 from volumed.grpc.ec_scrub import EC_SCRUB_MODES, EcScrub
 from volumed.grpc.node import GrpcNode
+from volumed.grpc.scrub_log import ScrubLog
 from volumed.grpc.streams import Call
 from volumed.storage.fileio import FileIO
 from volumed.wire import volume_server_pb2 as pb
@@ -34,7 +35,7 @@ class EcScrubServicer:
         if request.force_deleted_needles_check and request.mode not in _READING_MODES:
             raise VolumedError(texts.deleted_check_not_supported())
         self._node.is_endless(call)
-        scrub = self._scrub(request, call)
+        scrub, log = self._scrub(request, call), ScrubLog("ec volume", request.mode)
         response = pb.ScrubEcVolumeResponse()
         for volume_id in request.volume_ids or self._all_volumes():
             mounted = self._node.shards(volume_id)
@@ -50,8 +51,10 @@ class EcScrubServicer:
             except EcInterrupted:
                 raise _canceled() from None
             _add(response, volume_id, findings)
+            log.found(volume_id, findings.texts)
         broken = len(response.broken_volume_ids), len(response.broken_shard_infos)
         self._node.metrics.shards_scrubbed(request.mode, *broken)
+        log.ended(response.total_volumes, response.total_files, broken[0])
         return response
 
     def _scrub(self, request: pb.ScrubEcVolumeRequest, call: Call) -> EcScrub:

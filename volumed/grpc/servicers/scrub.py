@@ -8,6 +8,7 @@ from volumed.errors import VolumedError
 from volumed.grpc import texts
 from volumed.grpc.local_volumes import LocalVolumes
 from volumed.grpc.node import GrpcNode
+from volumed.grpc.scrub_log import ScrubLog
 from volumed.grpc.servicers.marks import MarksServicer
 from volumed.grpc.streams import Call
 from volumed.storage.scrub import Findings, scrub_volume
@@ -37,6 +38,7 @@ class ScrubServicer:
     def scrub_volume(self, request: pb.ScrubVolumeRequest, call: Call) -> pb.ScrubVolumeResponse:
         """All findings in all volumes; one that is broken hides no other."""
         self._node.is_endless(call)
+        log = ScrubLog("volume", request.mode)
         response = pb.ScrubVolumeResponse()
         for volume_id in request.volume_ids or self._all_volumes():
             missing = texts.scrubbed_volume_not_found(volume_id)
@@ -51,9 +53,11 @@ class ScrubServicer:
             response.total_volumes += 1
             response.total_files += found.rows
             response.details.extend(found.texts)
+            log.found(volume_id, found.texts)
             if found.texts:
                 response.broken_volume_ids.append(volume_id)
         self._node.metrics.volumes_scrubbed(request.mode, len(response.broken_volume_ids))
+        log.ended(response.total_volumes, response.total_files, len(response.broken_volume_ids))
         if request.mark_broken_volumes_readonly:
             self._mark_broken(response)
         return response
