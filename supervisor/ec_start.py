@@ -2,8 +2,9 @@
 (docs/spec/erasure-coding.md 4.1).
 
 Theory of operation
-    Every worker mounts by itself what has all it needs on its own disk. What concerns several disks is done by the
-    `ShardPlanner` on a thread; the node waits for it with its ports, but not for ever. A disk that comes later gets its
+    Every worker mounts by itself what has all it needs on its own disk. What concerns several disks is planned by the
+    `ShardPlanner` and done on threads of each disk (`ShardLanes`); the node waits for it with its ports, but not for
+    ever, and disks wait for each other only for a moment. A disk that comes later gets its
     own shards mounted, and nothing else happens: what an operator has unmounted elsewhere stays so, and shards are only
     ever removed when all disks are there to be asked (R9).
 
@@ -15,10 +16,12 @@ Theory of operation
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 
 from supervisor.jobs import Jobs
 from supervisor.loop import Loop
+from supervisor.shard_lanes import ShardLanes
 from volumed.errors import VolumedError
 from volumed.shards.planner import CallWorker, ShardPlanner
 
@@ -26,6 +29,8 @@ __all__ = ["EcStart"]
 
 _log = logging.getLogger(__name__)
 
+_MOUNTS_WAIT_S = 20.0
+"""How long the disks wait for each other's mounts before they tell each other what is deleted."""
 _PORTS_WAIT_S = 60.0
 """How long the start of the node waits; what takes longer, like copies of large indexes, goes on behind it."""
 
@@ -37,8 +42,9 @@ class EcStart:
         """``serving`` tells the disks that serve now, of ``disks`` configured."""
         self._loop = loop
         self._planner = ShardPlanner(call, disks)
-        self._jobs = Jobs(loop, "shards", threads=1)
-        self._comparisons = Jobs(loop, "indexes of shards", threads=1)
+        self._lanes = ShardLanes(self._planner, disks)
+        self._plans = [Jobs(loop, f"plans-{disk}", threads=1) for disk in range(disks + 1)]
+        """Of each disk that comes back; the last one is for the start of all."""
         self._serving = serving
         self._disks = disks
         self._has_begun = False
@@ -69,30 +75,44 @@ class EcStart:
         """A disk that did not answer serves again. What is mounted there stays so."""
         if self._has_begun and self._disks > 1:
             serving = self._serving()
-            self._submit(self._jobs, lambda: self._planner.merge(serving, disk_id), _nothing)
+            self._submit(disk_id, lambda: self._merge(serving, disk_id, 0.0), _nothing)
 
     def _bring_together(self, only: int | None, done: Callable[[], None]) -> None:
         serving = self._serving()
 
+        def late(disk_id: int) -> None:
+            self._merge(serving, disk_id, 0.0)
+
         def work() -> None:
-            self._planner.run(serving, only, prunes=only is None)
-            self._planner.merge(serving, only)
+            mounts = self._planner.mounts(serving, only, prunes=only is None)
+            wait(self._lanes.do(mounts, late), _MOUNTS_WAIT_S)
+            self._merge(serving, only, _PORTS_WAIT_S if only is None else 0.0)
 
         def ended() -> None:
             done()
             if only is None or only not in self._compared:
                 self._compared.update(serving if only is None else [only])
-                self._submit(self._comparisons, lambda: self._planner.merge(serving, only, indexes=True), _nothing)
+                self._submit(only, lambda: self._compare(serving, only), _nothing)
 
-        self._submit(self._jobs, work, ended)
+        self._submit(only, work, ended)
 
-    def _submit(self, jobs: Jobs, work: Callable[[], None], done: Callable[[], None]) -> None:
+    def _merge(self, serving: Sequence[int], only: int | None, wait_s: float) -> None:
+        wait(self._lanes.do(self._planner.merges(serving, only), _no_more), wait_s)
+
+    def _compare(self, serving: Sequence[int], only: int | None) -> None:
+        self._lanes.do_patiently(self._planner.merges(serving, only, indexes=True))
+
+    def _submit(self, only: int | None, work: Callable[[], None], done: Callable[[], None]) -> None:
         def failed(error: VolumedError) -> None:
             _log.error("shards are not brought together: %s", error.text)
             done()
 
-        jobs.submit(work, lambda _: done(), failed)
+        self._plans[self._disks if only is None else only].submit(work, lambda _: done(), failed)
 
 
 def _nothing() -> None:
+    pass
+
+
+def _no_more(_disk_id: int) -> None:
     pass
