@@ -28,6 +28,7 @@ from volumed.storage.volume import Volume
 from workers.compaction_commit import CompactionCommit
 from workers.compactions import Compactions
 from workers.ec_jobs import EcJob, EcJobs
+from workers.ec_takeover import EcTakeover
 from workers.host import Shell
 
 __all__ = ["EcDecoding"]
@@ -40,11 +41,12 @@ class EcDecoding:
     was written to it since the encode is in them too, until the last moment.
     """
 
-    def __init__(self, disk: Disk, shell: Shell, compactions: Compactions, jobs: EcJobs) -> None:
+    def __init__(self, disk: Disk, shell: Shell, compactions: Compactions, jobs: EcJobs, takeover: EcTakeover) -> None:
         self._disk = disk
         self._shell = shell
         self._compactions = compactions
         self._jobs = jobs
+        self._takeover = takeover
         self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {StartDecode: self._start}
 
     def _start(self, request: StartDecode, reply: Reply) -> None:
@@ -107,7 +109,11 @@ class EcDecoding:
                 raise
             remove_outdated(task)
 
-        self._jobs.run(job, work, lambda _: self._jobs.end(job))
+        def done(_: None) -> None:
+            self._takeover.decoded(task.volume_id, task.disks)
+            self._jobs.end(job)
+
+        self._jobs.run(job, work, done)
 
     def _decoded_under(self, job: EcJob, task: DecodeTask, swap: Compaction, followed: int, decoded: Decoded) -> None:
         """A mounted volume takes the files over."""

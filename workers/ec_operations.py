@@ -20,6 +20,7 @@ from volumed.bus.ec_calls import (
 from volumed.bus.router import Reply
 from volumed.storage.disk import Disk
 from workers.compactions import Compactions
+from workers.ec_takeover import EcTakeover
 from workers.host import Shell
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ Handler = Callable[[Any, Reply], None]
 class EcOperations:
     """Used on the loop thread."""
 
-    def __init__(self, disk: Disk, shell: Shell, volumes: EcVolumes, compactions: Compactions) -> None:
+    def __init__(
+        self, disk: Disk, shell: Shell, volumes: EcVolumes, compactions: Compactions, takeover: EcTakeover
+    ) -> None:
         self._disk = disk
         self._shell = shell
         self._volumes = volumes
         self._compactions = compactions
+        self._takeover = takeover
         self._jobs: EcJobs | None = None
         self._real: dict[type[Any], Handler] = {}
         self.handlers: dict[type[Any], Handler] = dict.fromkeys(
@@ -83,7 +87,7 @@ class EcOperations:
         removal = EcRemoval(self._disk, self._volumes, working)
         encoding = EcEncoding(self._disk, self._shell, jobs)
         rebuilding = EcRebuilding(self._disk, self._volumes, jobs)
-        decoding = EcDecoding(self._disk, self._shell, self._compactions, jobs)
+        decoding = EcDecoding(self._disk, self._shell, self._compactions, jobs, self._takeover)
         for part in (jobs, removal, encoding, rebuilding, decoding):
             self._real |= part.handlers
         return jobs

@@ -46,6 +46,7 @@ from workers.ec_journals import EcJournals
 from workers.ec_life import EcLife
 from workers.ec_listing import EcListings
 from workers.ec_operations import EcOperations
+from workers.ec_takeover import EcTakeover
 from workers.ec_volumes import EcVolumes
 from workers.ec_watch import EcWatch
 from workers.host import Shell
@@ -119,11 +120,13 @@ class VolumeHost:
         """The shards that the disk mounts by itself are mounted."""
         self._received = ReceivedFiles(disk, shell, self._ec)
         self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
-        self._ec_operations = EcOperations(disk, shell, self._ec, self._compactions)
+        self._ec_takeover = EcTakeover(disk, shell)
+        self._ec_operations = EcOperations(disk, shell, self._ec, self._compactions, self._ec_takeover)
         self._lasting: dict[type[Any], Callable[[Any, Reply], None]] = {
             **self._spools.handlers,
             **self._compactions.handlers,
             **self._ec_operations.handlers,
+            **self._ec_takeover.handlers,
             **self._copies.handlers,
             **self._tiering.handlers,
             **self._received.handlers,
@@ -182,8 +185,11 @@ class VolumeHost:
 
     def _mount(self, request: calls.MountVolume, reply: Reply) -> None:
         def done(mounted: VolumeStatistics | None) -> None:
-            self._tell_changes(mounted=[mounted] if mounted else [])
-            reply.result()
+            if mounted is None:
+                reply.result()
+                return
+            self._tell_changes(mounted=[mounted])
+            self._ec_takeover.mounted(request.volume_id, reply.result, reply.error)
 
         self._tiering.mount(request.volume_id, request.collection, done, reply.error)
 
@@ -194,12 +200,14 @@ class VolumeHost:
     def _unmount(self, request: calls.UnmountVolume) -> None:
         self._compactions.forget_volume(request.volume_id)
         gone = self._disk.unmount(request.volume_id)
+        self._ec_takeover.forget(request.volume_id)
         self._tell_changes(gone=[gone] if gone else [])
 
     def _delete(self, request: calls.DeleteVolume) -> None:
         self._tell_changes(gone=[self._disk.delete(request)])
         self._tiering.remove_orphans()
         self._compactions.forget_volume(request.volume_id)
+        self._ec_takeover.forget(request.volume_id)
 
     def _delete_collection(self, request: calls.DeleteCollection, reply: Reply) -> None:
         if any(map(self._disk.is_flushing, self._disk.volumes)):

@@ -371,8 +371,7 @@ def test_a_volume_whose_encode_is_given_up_knows_what_was_deleted_meanwhile(node
 def test_what_is_deleted_between_a_decode_and_the_mount_stays_deleted(nodes: list[Node]) -> None:
     """Shards alone take deletions then, and are removed afterwards."""
     ours = nodes[1]
-    for step in [*encoded(31, 5), mount(31, *range(14)), batch_delete(f"31,1{COOKIE}")]:
-        ours.run(step)
+    observe(ours, [*encoded(31, 5), mount(31, *range(14)), batch_delete(f"31,1{COOKIE}")], 31)
     assert ours.run(decode(31)) == {}
     assert request("DELETE", ours.server.address, f"/31,2{COOKIE}").status == 202
     assert ours.run(rpc("VolumeMount", 31)) == {}

@@ -24,6 +24,7 @@ from workers.compactions import Compactions
 from workers.ec_decoding import EcDecoding
 from workers.ec_encoding import EcEncoding
 from workers.ec_jobs import EcJobs
+from workers.ec_takeover import EcTakeover
 
 BEFORE = {"1.dat", "1.idx", "1.vif"}
 CONTENTS = {key: os.urandom(1000) for key in (1, 2, 3)}
@@ -52,7 +53,7 @@ class Worker:
         self.handlers = {
             **self.jobs.handlers,
             **EcEncoding(rig.disk, shell, self.jobs).handlers,
-            **EcDecoding(rig.disk, shell, self.compactions, self.jobs).handlers,
+            **EcDecoding(rig.disk, shell, self.compactions, self.jobs, EcTakeover(rig.disk, shell)).handlers,
             **self.compactions.handlers,
         }
 

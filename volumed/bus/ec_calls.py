@@ -46,6 +46,7 @@ __all__ = [
     "StartEncode",
     "StartRebuild",
     "StopEcJob",
+    "TakeOverDeletions",
     "UnmountShards",
     "WipeEcFiles",
 ]
@@ -202,6 +203,17 @@ class MergeDeletions(Request, frozen=True):
     """Whether to look also for deletions that were folded into their indexes, which are read as a whole."""
 
 
+class TakeOverDeletions(Request, frozen=True):
+    """Delete in the mounted normal volume of the id what the journals of shards delete that were made of it, durably,
+    also when it is read-only. With an identity ≠ 0 only what is of an older, known encode run (3.7)."""
+
+    volume_id: int
+    collection: str
+    sources: list[EcDirectories]
+    """Of the disks that have shards, or an index."""
+    older_than: int = 0
+
+
 class FoldJournal(Request, frozen=True):
     """Write the journal's deletions into the index and empty it (3.3, R2); the volume may be mounted or not."""
 
@@ -341,6 +353,7 @@ EcRequest = (
     | StartRebuild
     | StartDecode
     | MountStaged
+    | TakeOverDeletions
     | FollowEcJob
     | StopEcJob
 )

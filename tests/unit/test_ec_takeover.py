@@ -1,0 +1,167 @@
+"""A normal volume makes up for deletions that its shards alone have, and what was written anew stays
+(docs/spec/erasure-coding.md R19, R20)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hand_shell import HandShell, start_call
+from tests.storage_kit import Rig, delete, put
+from volumed.bus.calls import Empty, MarkReadonly
+from volumed.bus.ec_calls import EcDirectories, FollowEcJob, StartDecode, StartEncode, TakeOverDeletions
+from volumed.erasure.coding import CoderHere
+from volumed.erasure.journal import encode_journal
+from volumed.errors import NeedleDeleted, ReadOnlyVolume, VolumeBusy
+from volumed.storage.map_records import VolumeFlag
+from workers.compactions import Compactions
+from workers.ec_decoding import EcDecoding
+from workers.ec_encoding import EcEncoding
+from workers.ec_jobs import EcJobs
+from workers.ec_takeover import EcTakeover
+
+KEYS = range(1, 7)
+
+
+class Worker:
+    """A disk with volume 1 and its shards."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.shell = HandShell()
+        shell: Any = self.shell
+        self.takeover = EcTakeover(rig.disk, shell)
+        jobs = EcJobs(shell, rig.files, set(), lambda *_: nullcontext(CoderHere(rig.files)))
+        self.handlers = {
+            **jobs.handlers,
+            **EcEncoding(rig.disk, shell, jobs).handlers,
+            **EcDecoding(rig.disk, shell, Compactions(rig.disk, shell, 0, None), jobs, self.takeover).handlers,
+            **self.takeover.handlers,
+        }
+        self.run(StartEncode(1, ""))
+
+    def call(self, request: Any) -> list[Any]:
+        return start_call(self.handlers, request)
+
+    def run(self, request: Any) -> None:
+        (started,) = self.call(request)
+        assert self.call(FollowEcJob(started.job))[0].done
+
+    def delete_in_shards(self, *keys: int) -> None:
+        self.rig.path("1.ecj").write_bytes(encode_journal(keys))
+
+    def take_over(self, older_than: int = 0) -> list[Any]:
+        here = str(self.rig.directory)
+        return self.call(TakeOverDeletions(1, "", [EcDirectories(here, here)], older_than))
+
+    def decode(self) -> None:
+        """In the place of the volume, which is gone."""
+        self.rig.disk.unmount(1)
+        for extension in (".dat", ".idx"):
+            self.rig.path(f"1{extension}").unlink()
+        self.run(StartDecode(1, "", []))
+
+    def mount(self) -> list[str]:
+        """What becomes of it."""
+        ended: list[str] = []
+        self.rig.disk.mount(1)
+        self.takeover.mounted(1, lambda: ended.append("done"), lambda error: ended.append(str(error)))
+        return ended
+
+    def deleted(self) -> set[int]:
+        found = set()
+        for key in KEYS:
+            try:
+                self.rig.read(1, key)
+            except NeedleDeleted:
+                found.add(key)
+        return found
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    rig = Rig(tmp_path)
+    rig.allocate()
+    rig.store(*(put(key, os.urandom(500)) for key in KEYS))
+    yield Worker(rig)
+    rig.close()
+
+
+@pytest.mark.parametrize("is_read_only", [True, False])
+def test_a_volume_that_was_encoded_makes_up_for_them(worker: Worker, is_read_only: bool) -> None:
+    if is_read_only:
+        worker.rig.disk.mark_readonly(MarkReadonly(1, can_delete=False, persist=False))
+    worker.delete_in_shards(2, 3, 99)
+    assert worker.take_over() == [Empty()]
+    assert worker.deleted() == {2, 3}
+    (result,) = worker.rig.store(delete(4))
+    assert isinstance(result.error, ReadOnlyVolume) == is_read_only, "requests are refused as before"
+    worker.rig.reopen_after_kill().mount(1)
+    assert {2, 3} <= worker.deleted()
+
+
+def test_what_was_written_after_the_encode_stays(worker: Worker) -> None:
+    worker.delete_in_shards(2, 3)
+    worker.rig.store(put(2, b"anew"))
+    worker.take_over()
+    assert (worker.deleted(), worker.rig.read(1, 2).data) == ({3}, b"anew")
+
+
+def test_what_is_written_while_the_journals_are_read_stays(worker: Worker) -> None:
+    worker.delete_in_shards(2, 3)
+    worker.shell.waiting = []
+    worker.take_over()
+    held, worker.shell.waiting = worker.shell.waiting, None
+    (read,) = held
+    worker.rig.store(put(2, b"anew"))
+    read()
+    assert worker.deleted() == {3}
+
+
+def test_what_lies_in_the_same_place_but_was_written_later_stays(worker: Worker) -> None:
+    """As after a decode that left a gap there."""
+    info = worker.rig.path("1.vif")
+    text = info.read_text()
+    before = text.split('"encodeTsNs":')[1].split('"')[1]
+    info.write_text(text.replace(before, "1000"))
+    worker.delete_in_shards(2)
+    worker.take_over()
+    assert worker.deleted() == set()
+
+
+def test_a_fenced_teardown_asks_only_for_what_is_older(worker: Worker) -> None:
+    worker.delete_in_shards(2)
+    worker.take_over(older_than=1)
+    assert worker.deleted() == set()
+    worker.take_over(older_than=1 << 62)
+    assert worker.deleted() == {2}
+
+
+def test_a_volume_that_was_decoded_learns_what_came_before_the_mount(worker: Worker) -> None:
+    worker.decode()
+    worker.delete_in_shards(2, 3)
+    worker.shell.waiting = []
+    ended = worker.mount()
+    worker.rig.store(put(2, b"anew"))
+    with pytest.raises(VolumeBusy, match="volume 1 is being mounted"):
+        worker.rig.disk.unmount(1)
+    worker.shell.go_on()
+    assert ended == ["done"]
+    assert (worker.deleted(), worker.rig.read(1, 2).data) == ({3}, b"anew")
+    assert not worker.rig.disk.volumes[1].flags & VolumeFlag.NO_WRITE_OR_DELETE
+
+
+def test_a_volume_that_was_in_use_since_its_decode_learns_nothing(worker: Worker) -> None:
+    """Needles may have been written anew."""
+    worker.decode()
+    worker.rig.disk.mount(1)
+    worker.rig.disk.unmount(1)
+    worker.takeover.forget(1)
+    worker.delete_in_shards(2)
+    assert worker.mount() == ["done"]
+    assert worker.deleted() == set()

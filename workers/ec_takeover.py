@@ -1,0 +1,130 @@
+"""A normal volume learns what was deleted in its shards (docs/spec/erasure-coding.md R19, R20).
+
+Both directions of an encode leave a moment in which only shards take deletions: after an encode the volume is read-only
+until it goes, or stays because the encode failed; after a decode nobody has mounted it yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from volumed.bus.ec_calls import TakeOverDeletions
+from volumed.bus.router import Reply
+from volumed.errors import VolumedError
+from volumed.storage.disk import Disk
+from volumed.storage.ec_files import paths_elsewhere
+from volumed.storage.fileio import disk_error
+from volumed.storage.site import VolumePaths
+from volumed.storage.volume import Volume
+from workers.host import Shell, Work
+
+if TYPE_CHECKING:
+    from volumed.storage.ec_takeover import Due
+
+__all__ = ["EcTakeover"]
+
+_DELETIONS_AT_ONCE = 1000
+"""In one piece on the loop thread."""
+
+Failed = Callable[[Exception], None]
+
+
+class EcTakeover:
+    """Used on the loop thread."""
+
+    def __init__(self, disk: Disk, shell: Shell) -> None:
+        self._disk = disk
+        self._shell = shell
+        self._decoded: dict[int, Sequence[VolumePaths]] = {}
+        """By volume that was decoded, and not mounted since: where its shards are."""
+        self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {TakeOverDeletions: self._from_encoded}
+
+    # After an encode
+
+    def _from_encoded(self, request: TakeOverDeletions, reply: Reply) -> None:
+        volume_id, collection = request.volume_id, request.collection
+        volume = self._disk.volumes.get(volume_id)
+        if volume is None or volume.collection != collection:
+            reply.result()
+            return
+        generation = volume.generation
+        failed = partial(_refuse, reply, volume_id)
+
+        def work() -> list[Due]:
+            from volumed.storage.ec_takeover import due_to_encoded  # few workers ever need it
+
+            sources = [paths_elsewhere(source, collection, volume_id) for source in request.sources]
+            return due_to_encoded(self._disk.site, volume, sources, request.older_than)
+
+        def found(dues: list[Due]) -> None:
+            if volume.generation != generation:
+                self._from_encoded(request, reply)  # its needles lie elsewhere now
+            else:
+                self._delete(volume, dues, reply.result, failed)
+
+        self._shell.in_background(work, found, failed, Work.COPY)
+
+    # After a decode
+
+    def decoded(self, volume_id: int, disks: Sequence[VolumePaths]) -> None:
+        """A volume was put together from the shards on some disks, this one first. Nobody has it mounted."""
+        self._decoded[volume_id] = disks
+
+    def forget(self, volume_id: int) -> None:
+        """A volume is unmounted: what its files have now is not known here."""
+        self._decoded.pop(volume_id, None)
+
+    def mounted(self, volume_id: int, done: Callable[[], None], failed: Failed) -> None:
+        """A volume has just been mounted. Fronts see it, and what they delete in the shards from now on they delete in
+        it as well; what they have deleted before is in the journals."""
+        disks, volume = self._decoded.pop(volume_id, None), self._disk.volumes.get(volume_id)
+        if disks is None or volume is None:
+            done()
+            return
+        end, volume.held_while = volume.dat_end, "being mounted"
+
+        def work() -> list[Due]:
+            from volumed.storage.ec_takeover import due_to_decoded  # few workers ever need it
+
+            return due_to_decoded(volume, end, disks)
+
+        def ended() -> None:
+            volume.held_while = ""
+            done()
+
+        def broken(error: Exception) -> None:
+            volume.held_while = ""
+            failed(_domain_error(volume_id, error))
+
+        self._shell.in_background(work, lambda dues: self._delete(volume, dues, ended, broken), broken, Work.COPY)
+
+    # Both
+
+    def _delete(self, volume: Volume, dues: Sequence[Due], done: Callable[[], None], failed: Failed) -> None:
+        """Durably: the journals may be removed afterwards."""
+        if not dues:
+            done()
+            return
+        if self._disk.is_flushing(volume.volume_id):
+            self._shell.after_flush(partial(self._delete, volume, dues, done, failed))
+            return
+        from volumed.storage.ec_takeover import delete_due
+
+        try:
+            delete_due(self._disk, volume, dues[:_DELETIONS_AT_ONCE])
+        except VolumedError as error:
+            failed(error)
+            return
+        rest = partial(self._delete, volume, dues[_DELETIONS_AT_ONCE:], done, failed)
+        self._shell.in_background(volume.flush, lambda _: rest(), failed, Work.COPY)
+
+
+def _domain_error(volume_id: int, error: Exception) -> Exception:
+    doing = f"take the deletions of its shards over into volume {volume_id}"
+    return disk_error(doing, error) if isinstance(error, OSError) else error
+
+
+def _refuse(reply: Reply, volume_id: int, error: Exception) -> None:
+    reply.error(_domain_error(volume_id, error))
