@@ -51,6 +51,9 @@ class EcLife:
             def ended(key: VolumeKey) -> None:
                 waiting.discard(key)
                 if not waiting:
+                    volumes = self._volumes.volumes.values()
+                    count = sum(len(volume.shards) for volume in volumes)
+                    _log.info("%d shards of %d ec volumes are mounted", count, len(volumes))
                     done()
 
             for (collection, volume_id), ids in shards.items():

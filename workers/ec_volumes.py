@@ -164,6 +164,7 @@ class EcVolumes:
         if not volume.shards:
             del self._volumes[volume_id]
             drop_entries(self._disk, self._shell, volume.map_id)
+        _log.info("unmounted shards %s of volume %d", sorted(gone), volume_id)
         self._tell(gone=[volume.change(self._disk.config.disk_id, dict.fromkeys(gone, 0))])
 
     def run_unmounted(
@@ -206,7 +207,13 @@ class EcVolumes:
     # Calls
 
     def _mount_call(self, request: MountShards, reply: Reply) -> None:
-        self.mount(request, lambda outcomes: reply.result(ShardsMounted(outcomes)), reply.error)
+        def done(outcomes: list[ShardMount]) -> None:
+            mounted = [outcome.shard_id for outcome in outcomes if outcome.mounted]
+            if mounted:
+                _log.info("mounted shards %s of volume %d", mounted, request.volume_id)
+            reply.result(ShardsMounted(outcomes))
+
+        self.mount(request, done, reply.error)
 
     def _unmount_call(self, request: UnmountShards, reply: Reply) -> None:
         volume, limit_ts_ns = self._volumes.get(request.volume_id), request.encode_ts_ns

@@ -10,6 +10,7 @@ from volumed.bus.ec_calls import EcJobProgress, StartDecode, StartEncode, StartR
 from volumed.errors import VolumedError
 from volumed.grpc.ec_job_log import EcJobLog
 from volumed.grpc.scrub_log import ScrubLog
+from volumed.shards.occasional import Occasional
 from volumed.wire import volume_server_pb2 as pb
 
 MIB = 1 << 20
@@ -77,3 +78,13 @@ def test_a_volume_that_is_broken_everywhere_does_not_fill_the_log(
 ) -> None:
     ScrubLog("volume", 99, clock).found(7, [f"needle {number}" for number in range(25)])
     assert caplog.messages[19:] == ["scrub 99: volume 7: needle 19", "scrub 99: volume 7: 5 more findings"]
+
+
+def test_what_every_read_meets_is_said_once_a_minute(clock: Clock) -> None:
+    log_times = Occasional(clock)
+    assert [log_times.is_due(matter) for matter in ("a", "b", "a")] == [True, True, False]
+    clock.now_s += 59
+    assert not log_times.is_due("a")
+    clock.now_s += 1
+    assert log_times.is_due("a")
+    assert not log_times.is_due("a")

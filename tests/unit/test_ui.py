@@ -70,6 +70,7 @@ def test_shards_are_listed_by_volume_and_disk() -> None:
     unknown = EcVolumeReport(9, EVIL, {13: 512}, 2, disk_type="ssd")
     html = page(msgspec.structs.replace(STATUS, ec_volumes=[encoded, unknown]))
     assert "Erasure Coding Shards 3 Id" in text(html)
+    assert "EC Shards 3 with 3.00 MiB" in text(html)
     assert "9 pics 1 3.00 MiB 10+4 0: 1.00 MiB 3: 2.00 MiB 2026-11-21 10:16" in text(html)
     assert "2 ssd 512 B 0+0 13: 512 B –" in text(html)
     assert EVIL not in html

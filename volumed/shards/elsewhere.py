@@ -17,6 +17,7 @@ from volumed.erasure.layout import Interval
 from volumed.errors import NeedleDeleted, VolumedError
 from volumed.shards.gathering import PATIENT, NoAnswer, Patience
 from volumed.shards.locations import ShardLocations
+from volumed.shards.occasional import Occasional
 from volumed.shards.peers import PeerError, ShardPeers, peer_address
 from volumed.shards.threads import BoundedThreads
 from volumed.shards.view import EcVolume
@@ -66,6 +67,7 @@ class OtherServers:
         self._lock = threading.Lock()
         self._volumes: dict[int, _Known] = {}
         self._silent_until_s: dict[str, float] = {}
+        self._log_times = Occasional()
 
     def start(
         self, volume: EcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
@@ -125,7 +127,8 @@ class OtherServers:
         try:
             found = self._look_up(LookupEcVolume(volume_id), patience.peer_s)
         except VolumedError as error:
-            _log.info("%s", error.text)
+            if self._log_times.is_due(volume_id):
+                _log.warning("who has the shards of ec volume %d is not known: %s", volume_id, error.text)
             known.error = error
             known.locations.not_answered(time.monotonic())
         else:
@@ -168,7 +171,8 @@ class OtherServers:
     def _failed(self, sought: _Sought, location: Location, error: VolumedError) -> bool:
         """Remember it; whether the server might answer later."""
         shard, now_s = sought.piece.shard, time.monotonic()
-        _log.warning("shard %d.%d of %s: %s", sought.volume.volume_id, shard, location.url, error.text)
+        if self._log_times.is_due((sought.volume.volume_id, shard, location.url)):
+            _log.warning("shard %d.%d of %s: %s", sought.volume.volume_id, shard, location.url, error.text)
         sought.known.locations.failed(shard, location, now_s, recovers=sought.recovers)
         silent = isinstance(error, PeerError) and error.silent
         if silent:

@@ -15,6 +15,7 @@ from volumed.shards.beside import DeletesOfBoth, VolumesView
 from volumed.shards.calls import NodeCalls
 from volumed.shards.deletes import EcDeletes
 from volumed.shards.elsewhere import OtherServers
+from volumed.shards.occasional import Occasional
 from volumed.shards.peers import ShardPeers
 from volumed.shards.reader import EcReader
 from volumed.shards.unreadable import UnreadableShards
@@ -40,6 +41,7 @@ class NodeShards:
 
     def __init__(self, config: NodeConfig, mounted: VolumesView, calls: NodeCalls, metrics: ShardMetrics) -> None:
         self._metrics = metrics
+        self._log_times = Occasional()
         peers = ShardPeers(config.runtime_dir)
         self.elsewhere = OtherServers(config, calls.supervisor, peers)
         unreadable = UnreadableShards([disk.directory for disk in config.disks], metrics.disk_failed)
@@ -59,6 +61,7 @@ class NodeShards:
         self.journal_here = both.journal_here
 
     def _report(self, volume: EcVolume, needle: Needle, shard: int) -> None:
-        name = format_key_cookie(needle.key, needle.cookie)
-        _log.error("ec volume %d: shard %d is damaged, needle %s is read without it", volume.volume_id, shard, name)
         self._metrics.needle_repaired()
+        if self._log_times.is_due((volume.volume_id, shard)):
+            name = format_key_cookie(needle.key, needle.cookie)
+            _log.error("ec volume %d: shard %d is damaged, needle %s is read without it", volume.volume_id, shard, name)

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from volumed.erasure.layout import Interval
 from volumed.formats.idx import Row
+from volumed.shards.occasional import Occasional
 from volumed.storage.fileio import error_text
 from volumed.storage.mounted_shards import MountedShards
 
@@ -27,7 +28,6 @@ _BROKEN = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 """What a disk, or the filesystem on it, says of bytes that are lost. Other errors do not make a read wait."""
 _FIRST_PAUSE_S = 60.0
 _PAUSE_MAX_S = 3600.0
-_LOGGED_EVERY_S = 60.0
 _KNOWN_MAX = 10_000
 _INDEX = -1
 """In place of a shard's id: the index."""
@@ -59,7 +59,7 @@ class UnreadableShards:
         self._clock = clock
         self._lock = threading.Lock()
         self._aside: dict[_Key, _Aside] = {}
-        self._logged_s: dict[_Key, float] = {}
+        self._log_times = Occasional(clock)
 
     def read(self, disk: MountedShards, piece: Interval) -> bytes:
         """`MountedShards.read`, and remember what comes of it. Raises `OSError`."""
@@ -100,20 +100,16 @@ class UnreadableShards:
 
     def ends_early(self, disk: MountedShards, piece: Interval) -> None:
         """A shard is shorter than the volume's layout says."""
-        key = _key(disk, piece.shard)
-        with self._lock:
-            is_due = self._is_due(key)
-        if is_due:
+        if self._log_times.is_due(_key(disk, piece.shard)):
             self._report(disk, f"shard {disk.volume_id}.{piece.shard} ends before {piece.offset + piece.length}")
 
     def _failed(self, disk: MountedShards, piece: Interval, error: OSError) -> None:
         pause_s, key = 0.0, _key(disk, piece.shard)
-        with self._lock:
-            if error.errno in _BROKEN:
+        if error.errno in _BROKEN:
+            with self._lock:
                 self._count()
                 pause_s = self._put_aside(key, disk.raw, piece)
-            is_due = self._is_due(key)
-        if is_due or pause_s:
+        if self._log_times.is_due(key) or pause_s:
             what = f"shard {disk.volume_id}.{piece.shard} at {piece.offset}"
             if piece.shard == _INDEX:
                 what = f"the index of ec volume {disk.volume_id}"
@@ -123,20 +119,12 @@ class UnreadableShards:
     def _report(self, disk: MountedShards, text: str) -> None:
         _log.error("%s: %s", self._directories[disk.disk_id], text)
 
-    def _is_due(self, key: _Key) -> bool:
-        """Whether it is time to say something of a shard again."""
-        now_s = self._clock()
-        if now_s < self._logged_s.get(key, -_LOGGED_EVERY_S) + _LOGGED_EVERY_S:
-            return False
-        _make_room(self._logged_s)
-        self._logged_s[key] = now_s
-        return True
-
     def _put_aside(self, key: _Key, raw: bytes, piece: Interval) -> float:
         """For how long, in seconds; 0: it was so already."""
         known, now_s = self._aside.pop(key, None), self._clock()
         if known is None or known.raw != raw:
-            _make_room(self._aside)
+            while len(self._aside) >= _KNOWN_MAX:
+                del self._aside[next(iter(self._aside))]
             pause_s = _FIRST_PAUSE_S
         elif now_s < known.until_s:
             self._aside[key] = known
@@ -165,9 +153,3 @@ def _overlap(one: Interval, other: Interval) -> bool:
 
 def _covers(one: Interval, other: Interval) -> bool:
     return one.offset <= other.offset and other.offset + other.length <= one.offset + one.length
-
-
-def _make_room(known: dict[_Key, _T]) -> None:
-    """For one more."""
-    while len(known) >= _KNOWN_MAX:
-        del known[next(iter(known))]

@@ -119,6 +119,8 @@ def _facts(status: NodeStatusView, config: NodeConfig, now_s: float) -> Iterator
     yield "Volumes", len(status.volumes)
     yield "Files", f"{sum(volume.file_count for volume in status.volumes):,}"
     yield "Data Size", size_text(sum(volume.content_bytes for volume in status.volumes))
+    if shards := [size for volume in status.ec_volumes for size in volume.shards.values()]:
+        yield "EC Shards", f"{len(shards)} with {size_text(sum(shards))}"
 
 
 def _space(disks: Sequence[DiskStatusView]) -> tuple[int, int]:
