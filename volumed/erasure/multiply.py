@@ -69,11 +69,10 @@ class IsaL:
         self, prepared: ctypes.Array[ctypes.c_char], sources: Sequence[Buffer], targets: Sequence[WritableBuffer]
     ) -> None:
         _require_shape(len(prepared) // _TABLE_BYTES, sources, targets)
-        kept, source_addresses = _addresses(sources)
-        also_kept, target_addresses = _addresses(targets)
         length = len(targets[0])
-        self._encode_data(length, len(sources), len(targets), prepared, source_addresses, target_addresses)
-        del kept, also_kept
+        if length:
+            addresses = _addresses(sources), _addresses(targets)
+            self._encode_data(length, len(sources), len(targets), prepared, *addresses)
 
 
 class NumpyProduct:
@@ -118,12 +117,19 @@ def _packed_table(coefficients: tuple[int, ...]) -> Any:
     return table.view("<u4").ravel()
 
 
-def _addresses(buffers: Sequence[Buffer]) -> tuple[list[Any], Any]:
-    """What must stay alive during the call, and the array of addresses."""
-    import numpy as np
+def _addresses(buffers: Sequence[Buffer]) -> ctypes.Array[ctypes.c_void_p]:
+    """Of buffers that are not empty; good as long as the caller keeps them."""
+    return (ctypes.c_void_p * len(buffers))(*map(_address, buffers))
 
-    arrays = [np.frombuffer(buffer, np.uint8) for buffer in buffers]
-    return arrays, (ctypes.c_void_p * len(arrays))(*[array.ctypes.data for array in arrays])
+
+def _address(buffer: Buffer) -> int | None:
+    if isinstance(buffer, bytes):
+        return ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p).value
+    if isinstance(buffer, memoryview) and buffer.readonly:
+        import numpy as np  # ctypes takes no address of what must not be written
+
+        return np.frombuffer(buffer, np.uint8).ctypes.data
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 def _require_shape(coefficients: int, sources: Sequence[Buffer], targets: Sequence[WritableBuffer]) -> None:
