@@ -87,6 +87,14 @@ class GrpcNode:
                 raise DiskUnavailable(f"disk {disk_id} is {state.name.lower()}", Code.UNAVAILABLE)
         return self.serving_disks()
 
+    def require_certainty(self) -> None:
+        """Raise `DiskUnavailable` when a disk that does not serve, even one that has failed, may have what the others
+        do not have. One that could not be opened since the node started is none of its disks yet."""
+        for disk_id, row in enumerate(self._table.disks):
+            is_unknown = row.state is DiskState.FAILED and not row.map_path
+            if row.state not in DISK_STATES_THAT_SERVE and not is_unknown:
+                raise DiskUnavailable(f"disk {disk_id} is {row.state.name.lower()}", Code.UNAVAILABLE)
+
     def serving_disks(self) -> list[int]:
         """Ids of the disks whose workers answer, ascending."""
         return [i for i, row in enumerate(self._table.disks) if row.state in DISK_STATES_THAT_SERVE]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from volumed.bus import calls
-from volumed.errors import FormatError, VolumedError, VolumeNotFound
+from volumed.errors import DiskUnavailable, FormatError, VolumedError, VolumeNotFound
 from volumed.formats.fileid import parse_batch_file_id
 from volumed.grpc.ec_batch import delete_in_shards
 from volumed.grpc.node import GrpcNode
@@ -38,12 +38,11 @@ class DeletesServicer:
             if volume := self._node.ec.find(file_id.volume_id):
                 results[index] = delete_in_shards(self._node.ec, volume, file_id.key, cookie)
                 continue
-            disk_id = self._node.disk_of(file_id.volume_id)
-            if disk_id is None:
-                results[index] = self._missing(file_id.volume_id, request.skip_cookie_check)
+            disk = self._disk_of(file_id.volume_id, request.skip_cookie_check)
+            if isinstance(disk, calls.NeedleDeletion):
+                results[index] = disk
                 continue
-            needle = calls.DeleteNeedle(file_id.volume_id, file_id.key, cookie)
-            per_disk[disk_id].append((index, needle))
+            per_disk[disk].append((index, calls.DeleteNeedle(file_id.volume_id, file_id.key, cookie)))
         for disk_id, needles in per_disk.items():
             for (index, _), result in zip(needles, self._delete_on(disk_id, needles), strict=True):
                 results[index] = result
@@ -54,6 +53,14 @@ class DeletesServicer:
                 if done is not None
             ]
         )
+
+    def _disk_of(self, volume_id: int, skip_cookie_check: bool) -> int | calls.NeedleDeletion:
+        """The disk that has the volume, or why nothing is deleted."""
+        try:
+            disk_id = self._node.disk_of(volume_id)
+        except DiskUnavailable as error:
+            return calls.NeedleDeletion(_FAILED, error.text)
+        return self._missing(volume_id, skip_cookie_check) if disk_id is None else disk_id
 
     def _delete_on(self, disk_id: int, needles: list[tuple[int, calls.DeleteNeedle]]) -> list[calls.NeedleDeletion]:
         call = calls.DeleteNeedles([needle for _, needle in needles])

@@ -12,7 +12,7 @@ from volumed.errors import ClientError, Code, NeedleDeleted, NeedleNotFound
 from volumed.grpc import texts
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
-from volumed.storage.mounted_shards import MountedShards
+from volumed.shards.view import EcVolume
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["EcNeedlesServicer"]
@@ -33,9 +33,9 @@ class EcNeedlesServicer:
         self, request: pb.VolumeEcShardReadRequest, call: Call
     ) -> Iterator[pb.VolumeEcShardReadResponse]:
         """A piece of a shard, or the news that the needle it is read for is deleted."""
-        disk = self._disk_of(request)
-        identity = disk.record.encode_ts_ns
-        if request.file_key and self._is_deleted(request):
+        volume = self._volume_of(request)
+        disk, identity = volume.here[request.shard_id], volume.encode_ts_ns
+        if request.file_key and self._is_deleted(volume, request.file_key):
             yield pb.VolumeEcShardReadResponse(is_deleted=True, encode_ts_ns=identity)
             return
         for piece in _pieces(request, disk.record.data_base + shard_extension(request.shard_id)):
@@ -50,31 +50,38 @@ class EcNeedlesServicer:
         """Write a deletion to the journals of this node."""
         self._node.refuse_in_maintenance()
         volume = self._ec.find(request.volume_id)
-        if volume is not None:
-            try:
-                self._ec.find_row(volume, request.file_key)
-            except NeedleDeleted:
-                return pb.VolumeEcBlobDeleteResponse()
-            self._ec.journal_here(volume, request.file_key)
+        if volume is None or not self._journal(volume, request.file_key):
+            # DEVIATE: who does not have the volume has nothing to delete, but a disk that is away for a moment has it.
+            self._node.require_certainty()
         return pb.VolumeEcBlobDeleteResponse()
 
-    def _disk_of(self, request: pb.VolumeEcShardReadRequest) -> MountedShards:
-        """Who has the shard, of the encode run that is wanted. Raises `EcShardNotFound`, `OtherEncodeRun`."""
-        having = [disk for disk in self._node.shards(request.volume_id) if request.shard_id in disk.record.shards]
-        if not having:
-            raise EcShardNotFound.of(request.volume_id, request.shard_id)
-        for disk in having:
-            if accepts(request.encode_ts_ns, disk.record.encode_ts_ns):
-                return disk
-        raise OtherEncodeRun.of(request.volume_id, request.shard_id)
-
-    def _is_deleted(self, request: pb.VolumeEcShardReadRequest) -> bool:
-        """Of a needle that is not known here nothing is known."""
-        volume = self._ec.find(request.volume_id)
-        if volume is None:
-            return False
+    def _journal(self, volume: EcVolume, key: int) -> bool:
+        """False: all disks have unmounted the volume meanwhile. Raises what `journal_here` raises, `NoSuchEcNeedle`."""
         try:
-            self._ec.find_row(volume, request.file_key)
+            self._ec.find_row(volume, key)
+        except NeedleDeleted:
+            return True
+        return self._ec.journal_here(volume, key)
+
+    def _volume_of(self, request: pb.VolumeEcShardReadRequest) -> EcVolume:
+        """The volume with the shard, of the encode run that is wanted, by default of the latest. Raises
+        `EcShardNotFound`, `OtherEncodeRun`."""
+        disks = self._node.shards(request.volume_id)
+        wanted_ts_ns = request.encode_ts_ns
+        volume = self._ec.find(request.volume_id)
+        if volume is not None and not accepts(wanted_ts_ns, volume.encode_ts_ns):
+            fitting = tuple(disk for disk in disks if disk.record.encode_ts_ns == wanted_ts_ns)
+            volume = EcVolume.of(request.volume_id, fitting) if fitting else None
+        if volume is not None and request.shard_id in volume.here:
+            return volume
+        if wanted_ts_ns and any(request.shard_id in disk.record.shards for disk in disks):
+            raise OtherEncodeRun.of(request.volume_id, request.shard_id)
+        raise EcShardNotFound.of(request.volume_id, request.shard_id)
+
+    def _is_deleted(self, volume: EcVolume, key: int) -> bool:
+        """Of a needle that is not known here nothing is known."""
+        try:
+            self._ec.find_row(volume, key)
         except NeedleDeleted:
             return True
         except NeedleNotFound:
