@@ -34,7 +34,7 @@ __all__ = [
     "writable",
 ]
 
-RPC_TIMEOUT_S = 60
+RPC_TIMEOUT_S = 120
 T = TypeVar("T")
 
 

@@ -1,8 +1,8 @@
 """Kills of real workers at named steps: what a `kill -9` at exactly this change of the disk leaves behind.
 
 The supervisor and the fronts are the real ones, a worker is the real one behind a `FileIO` and a needle map that name
-their steps (``tests.probe.fakes.mortal_worker`` and ``mortal_files`` say how). First find out which steps an operation takes, once, and
-keep the list in the test, so that no later one is forgotten. Then run the operation once per step::
+their steps (``tests.probe.fakes.mortal_worker`` and ``mortal_files`` say how). First find out which steps an operation
+takes, once, and keep the list in the test, so that no later one is forgotten. Then run the operation once per step::
 
     with MortalNode(tmp_path / "node", dirs=[...]) as node:
         node.forget_steps()
@@ -38,7 +38,7 @@ from volumed.nodetable import DISK_STATES_THAT_SERVE, NodeTable
 __all__ = ["MortalNode", "only", "paths_to"]
 
 ROOT = Path(__file__).parents[1]
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 
 
 class MortalNode(Volumed):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.erasure_kit import RATIO, SmallVolume
-from tests.processes import wait_until
+from tests.processes import session_pids, wait_until
 from volumed.erasure.columns import Progress
 from volumed.erasure.encode import EncodeColumns, encode_shards
 from volumed.erasure.errors import EcInterrupted
@@ -144,9 +144,10 @@ with CodingProcess("test", progress, FileIO()) as coder:
     input()
 """
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
-    ) as worker:
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True,
+    ) as worker:  # fmt: skip
         assert worker.stdout is not None
-        pid = int(worker.stdout.readline())
+        assert int(worker.stdout.readline()) in session_pids(worker.pid)
         worker.kill()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), timeout_s=LIMIT_S, what="the end of the coding process")
+    wait_until(lambda: not session_pids(worker.pid), timeout_s=LIMIT_S, what="the end of the coding process")

@@ -36,7 +36,8 @@ VOLUME = 7
 OBJECTS = 120
 SIZES = (0, 1, 100, 5_000, 70_000, 500_000)
 LONGEST_WAIT_S = 0.4
-LIMIT_S = 60.0
+LIMIT_S = 180.0
+"""On a busy machine shards are computed slowly: by a process that everybody else goes before."""
 SHARDS = sorted(ALL_SHARDS)
 
 
