@@ -28,6 +28,7 @@ from volumed.storage.compaction_commit import finish_swap, swap_files
 from volumed.storage.ec_encode import require_space
 from volumed.storage.ec_files import index_path, remove_logged
 from volumed.storage.ec_keep import Kept, Present, append_kept, find_present, newer_in
+from volumed.storage.ec_newer import Restored
 from volumed.storage.ec_rebuild import EcSet, find_set
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.index_scan import scan_rows
@@ -137,16 +138,21 @@ def _put_together(task: DecodeTask, progress: Progress) -> tuple[Volume, frozens
     layout = decode_layout(found.geometry, files.size(shards[0]), live, task.disks[0].data(""))
     deleted = _journaled(files, task.disks)
     present = task.mounted or find_present(files, (target, task.disks[0]), width)
-    kept = Kept([], frozenset()) if present is None else newer_in(files, present, ecx, deleted, width, version)
-    require_space(files, target, 2 * (live + kept.length(version) + files.size(ecx)))
+    require_space(files, target, 2 * (live + files.size(ecx)))
     dat, idx = target.data(".dat") + DECODING, target.index(".idx") + DECODING
+    kept = Kept([], frozenset())
     try:
         write_dat(files, layout, shards, dat, live, progress)
-        write_idx(files, ecx, sorted(deleted | kept.deleted), idx, width)
-        made = files.open(dat), files.open(idx)
+        made = files.open(dat)
+        restored = Restored(superblock, made, ecx, deleted, found.geometry.encode_ts_ns, found.geometry.dat_size)
         if present is not None:
-            append_kept(files, present, kept, *made, width, version)
-        return _as_volume(task, *made, superblock), deleted
+            kept = newer_in(files, present, restored, width, progress)
+            require_space(files, target, live + 2 * (kept.length(version) + files.size(ecx)))
+        write_idx(files, ecx, sorted(deleted | kept.deleted), idx, width)
+        index_made = files.open(idx)
+        if present is not None:
+            append_kept(files, present, kept, made, index_made, width, version, progress)
+        return _as_volume(task, made, index_made, superblock), deleted
     except BaseException:
         _remove_staged(task)
         raise

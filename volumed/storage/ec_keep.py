@@ -2,8 +2,7 @@
 5.9, R10).
 
 A volume stays beside its shards after an encode, and lies there again after a decode. What it has taken since then is
-nowhere else. Needles in shards are never replaced, so whatever differs here is newer; only deletions may be on either
-side.
+nowhere else. Which of it is newer, `volumed.storage.ec_newer` says.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from volumed.erasure.columns import Progress
 from volumed.errors import DiskError
 from volumed.formats.idx import ROW_LENGTH, Row, decode_rows, pack_rows
 from volumed.formats.needle import record_length
 from volumed.formats.superblock import SUPERBLOCK_LENGTH_MAX, SuperBlock
+from volumed.storage.ec_newer import Comparison, Restored, VolumeRows
 from volumed.storage.fileio import File, FileIO
-from volumed.storage.index_scan import record_lengths, scan_rows
+from volumed.storage.index_scan import scan_rows
 from volumed.storage.map_records import VolumeProgress
 from volumed.storage.site import VolumePaths
 
@@ -56,33 +57,32 @@ def find_present(files: FileIO, places: Collection[VolumePaths], width: int) -> 
     return None
 
 
-def newer_in(files: FileIO, present: Present, ecx: File, deleted: Collection[int], width: int, version: int) -> Kept:
-    """What the volume has of its own, with shards of that index and those deletions. Raises `OSError`, and `DiskError`
-    when the records of the two cannot be in one file."""
+def newer_in(files: FileIO, present: Present, shards: Restored, width: int, progress: Progress) -> Kept:
+    """What the volume has of its own. Raises `OSError`, `EcInterrupted`, and `DiskError` when the records of the two
+    cannot be in one file."""
     import numpy as np
 
-    found = SuperBlock.decode(files.read_at(present.dat, 0, SUPERBLOCK_LENGTH_MAX)).version
+    superblock = SuperBlock.decode(files.read_at(present.dat, 0, SUPERBLOCK_LENGTH_MAX))
+    found, version = superblock.version, shards.superblock.version
     if found != version:
         raise DiskError(f"{present.dat.path} has version {found}, the shards {version}")
     rows = decode_rows(files.read_at(present.idx, 0, present.idx_bytes), width)
     entries = scan_rows(*rows, version, VolumeProgress())
-    keys, _, sizes = decode_rows(files.read_at(ecx, 0, files.size(ecx)), width)
-    at = np.minimum(np.searchsorted(keys, entries.keys), len(keys) - 1)
-    is_known, theirs = keys[at] == entries.keys, sizes[at]
-    is_other = ~is_known | (theirs >= 0) & (theirs != entries.sizes)
-    # A crash may have left rows of records that never reached the disk.
-    is_whole = entries.offsets + record_lengths(np.abs(entries.sizes), version) <= files.size(present.dat)
-    newer = np.flatnonzero((entries.sizes >= 0) & is_other & is_whole)
+    comparison = Comparison(files, VolumeRows(superblock, present.dat, entries), shards, width, progress)
+    newer = np.flatnonzero(comparison.newer())
     order = newer[np.argsort(entries.offsets[newer])]
     columns = (entries.keys[order].tolist(), entries.offsets[order].tolist(), entries.sizes[order].tolist())
-    gone = entries.keys[(entries.sizes < 0) & is_known & (theirs >= 0)].tolist()
-    return Kept(list(zip(*columns, strict=True)), frozenset(gone).difference(deleted))
+    deleted = entries.keys[comparison.deleted()].tolist()
+    return Kept(list(zip(*columns, strict=True)), frozenset(deleted).difference(shards.deleted))
 
 
-def append_kept(files: FileIO, present: Present, kept: Kept, dat: File, idx: File, width: int, version: int) -> None:
-    """Append it to the files of a volume that is being made. Raises `OSError`."""
+def append_kept(
+    files: FileIO, present: Present, kept: Kept, dat: File, idx: File, width: int, version: int, progress: Progress
+) -> None:
+    """Append it to the files of a volume that is being made. Raises `OSError`, `EcInterrupted`."""
     end, rows = files.size(dat), []
     for key, offset, size in kept.rows:
+        progress.require_running()
         length = record_length(size, version)
         files.copy(present.dat, dat, end, length, source_offset=offset)
         rows.append((key, end, size))
