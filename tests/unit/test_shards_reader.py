@@ -16,6 +16,7 @@ from volumed.errors import CorruptNeedle, NeedleDeleted, VolumeNotFound
 from volumed.formats.idx import Row
 from volumed.shards import reader
 from volumed.shards.gathering import Patience
+from volumed.shards.long_data import NotChecked
 
 ALL = range(RATIO.total)
 Made = tuple[SmallVolume, Encoded]
@@ -268,6 +269,21 @@ class TestLongNeedles:
         assert node.reader.read(node.volume, key).without == set()
         assert node.reader.read(node.volume, key, afresh=True).without == {bad.shard}
         assert self.pieces(node, key) == volume.contents[key]
+
+    def test_only_who_checks_waits(self, long: tuple[SmallVolume, Encoded, int]) -> None:
+        """What was checked lately is known while it is checked again, until that finds damage."""
+        volume, encoded, key = long
+        node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL))
+        with pytest.raises(NotChecked):
+            node.reader.read(node.volume, key, checks=False)
+        node.reader.read(node.volume, key)
+        assert not node.reader.read(node.volume, key, checks=False).is_fresh
+        for bad in ALL:
+            volume.shard_path(bad).write_bytes(bytes(volume.shard_path(bad).stat().st_size))
+        with pytest.raises(CorruptNeedle):
+            node.reader.read(node.volume, key, afresh=True)
+        with pytest.raises(NotChecked):
+            node.reader.read(node.volume, key, checks=False)
 
     def test_two_damaged_shards(self, long: tuple[SmallVolume, Encoded, int]) -> None:
         volume, encoded, key = long

@@ -18,7 +18,7 @@ from volumed.formats.needle import record_length
 from volumed.shards.view import EcVolume
 from volumed.storage.long_record import LongRecord, read_layout
 
-__all__ = ["CheckedNeedles", "LongNeedle", "Without", "read_checked", "read_record"]
+__all__ = ["CheckedNeedles", "LongNeedle", "NotChecked", "Without", "read_checked", "read_record"]
 
 _PAGE_BYTES = 1 << 20
 _KNOWN_MAX = 4096
@@ -28,6 +28,10 @@ Without = frozenset[int]
 """Shards that must not take part, since their bytes are wrong: at most one."""
 Read = Callable[[Without, int, int], bytes]
 """Bytes of the `.dat` from an offset on, without the help of some shards. Raises `TooFewShards`."""
+
+
+class NotChecked(Exception):
+    """The needle is long, and has not been checked lately."""
 
 
 class LongNeedle(NamedTuple):

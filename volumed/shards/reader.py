@@ -20,7 +20,7 @@ from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedEr
 from volumed.formats.idx import Row
 from volumed.formats.needle import HEADER_LENGTH, Needle, decode_header, decode_record, record_length
 from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, outcome
-from volumed.shards.long_data import CheckedNeedles, LongNeedle, Without, read_checked, read_record
+from volumed.shards.long_data import CheckedNeedles, LongNeedle, NotChecked, Without, read_checked, read_record
 from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import EcView, EcVolume, MountedView
 from volumed.storage.mounted_shards import MountedShards, NotCached
@@ -120,13 +120,15 @@ class EcReader:
         """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, `RetryError`."""
         return self._patiently(volume, key, self._find_row)
 
-    def read(self, volume: EcVolume, key: int, cookie: int | None = None, *, afresh: bool = False) -> StoredEcNeedle:
+    def read(
+        self, volume: EcVolume, key: int, cookie: int | None = None, *, afresh: bool = False, checks: bool = True
+    ) -> StoredEcNeedle:
         """The needle, verified: a long one perhaps a while ago, unless ``afresh``. Whether ``cookie`` is its own is for
-        the caller to see.
+        the caller to see. Without ``checks`` raises `NotChecked` where a long one would have to be verified now.
 
         Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server says so, `CorruptNeedle`, `EcReadFailed`,
         `RetryError`."""
-        stored = self._patiently(volume, key, partial(self._read, afresh=afresh))
+        stored = self._patiently(volume, key, partial(self._read, afresh=afresh, checks=checks))
         if cookie is None or stored.needle.cookie == cookie:
             return stored
         return self._patiently(volume, key, lambda gathering: self._doubted(gathering, stored, cookie))
@@ -158,28 +160,32 @@ class EcReader:
     def _find_row(self, gathering: Gathering) -> Row:
         return gathering.volume.live(gathering.key, gathering.find_row(self._width))
 
-    def _read(self, gathering: Gathering, *, afresh: bool) -> StoredEcNeedle:
+    def _read(self, gathering: Gathering, *, afresh: bool, checks: bool) -> StoredEcNeedle:
         volume = gathering.volume
         row = self._find_row(gathering)
         if row[2] > _WHOLE_BYTES_MAX:
-            if afresh:
-                self._checked.forget(volume, row[0])
-            return self._read_long(gathering, row)
+            return self._read_long(gathering, row, afresh=afresh, checks=checks)
         found = self._finish(read_needle(volume.source, row), gathering)
         if found.suspect is not None:
             self._repaired(volume, found.needle, found.suspect)
         return StoredEcNeedle(volume, row, found.needle, 0, len(found.needle.data), is_long=False)
 
-    def _read_long(self, gathering: Gathering, row: Row) -> StoredEcNeedle:
+    def _read_long(self, gathering: Gathering, row: Row, *, afresh: bool, checks: bool) -> StoredEcNeedle:
         volume, key = gathering.volume, row[0]
-        known = self._checked.find(volume, key)
+        known = None if afresh else self._checked.find(volume, key)
         if known is not None:
             with suppress(CorruptNeedle):
                 # Read all the same: another server may say that the needle is deleted.
                 record = read_record(volume, row, partial(self._span, gathering, known.without))
                 if record == known.record:
                     return _long(volume, row, known, is_fresh=False)
-        known = read_checked(volume, row, partial(self._span, gathering))
+        if not checks:
+            raise NotChecked
+        try:
+            known = read_checked(volume, row, partial(self._span, gathering))
+        except CorruptNeedle:
+            self._checked.forget(volume, key)
+            raise
         self._checked.keep(volume, key, known)
         for shard in known.without:
             self._repaired(volume, known.record.needle, shard)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from volumed.errors import RetryError
+from volumed.erasure.errors import NoSuchEcNeedle
+from volumed.errors import NeedleDeleted, RetryError
 from volumed.formats.needle import Needle
-from volumed.shards.threads import BoundedThreads
+from volumed.http.objects.volume_threads import VolumeThreads
+from volumed.shards.long_data import NotChecked
 
 if TYPE_CHECKING:
     from volumed.bus.calls import Request
@@ -20,12 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FrontShards", "LoopCalls"]
 
-_THREADS_MAX = 32
-_WAITING_MAX = 1024
+_READS_MAX, _READS_PER_VOLUME_MAX = 32, 16
+_CHECKS_MAX, _CHECKS_PER_VOLUME_MAX = 8, 4
 _CALL_LAG_S = 1.0
 """A call ends by itself a little earlier."""
-
-_T = TypeVar("_T")
 
 
 class LoopCalls:
@@ -57,11 +58,17 @@ class LoopCalls:
 
 
 class FrontShards:
-    """`NodeShards` for a loop. Implements `volumed.http.objects.node.Shards`."""
+    """`NodeShards` for a loop. Implements `volumed.http.objects.node.Shards`.
+
+    A long needle is read as a whole to be checked, which may take minutes when shards of it are damaged. That is done
+    on other threads than everything else, and once for all who want to read it.
+    """
 
     def __init__(self, shards: NodeShards) -> None:
         self._shards = shards
-        self._threads = BoundedThreads("shards", _THREADS_MAX, _WAITING_MAX)
+        self._reads = VolumeThreads("shards", _READS_MAX, _READS_PER_VOLUME_MAX)
+        self._checks = VolumeThreads("shard-checks", _CHECKS_MAX, _CHECKS_PER_VOLUME_MAX)
+        self._checking: dict[tuple[int, int, int], asyncio.Future[StoredEcNeedle]] = {}
 
     def find(self, volume_id: int) -> EcVolume | None:
         """The volume if a serving disk has one of its shards mounted."""
@@ -73,11 +80,23 @@ class FrontShards:
 
     async def read(self, volume: EcVolume, key: int, cookie: int | None, *, afresh: bool = False) -> StoredEcNeedle:
         """The needle (`EcReader.read`)."""
-        return await self._run(partial(self._shards.read, volume, key, cookie, afresh=afresh))
+        if not afresh:
+            with suppress(NotChecked):
+                return await self._read(volume, key, cookie)
+        needle = volume.volume_id, volume.encode_ts_ns, key
+        while (checking := self._checking.get(needle)) is not None:
+            await asyncio.shield(checking)
+            with suppress(NotChecked):
+                # By itself, but for the data: the needle may have been deleted since.
+                return (await self._read(volume, key, cookie))._replace(is_fresh=True)
+        checking = self._checks.start(volume.volume_id, partial(self._shards.read, volume, key, cookie, afresh=True))
+        self._checking[needle] = checking
+        checking.add_done_callback(partial(self._checked, needle))
+        return await asyncio.shield(checking)
 
     async def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes:
         """A part of the data of a long needle (`EcReader.read_data`)."""
-        return await self._run(partial(self._shards.read_data, stored, at, length))
+        return await self._reads.start(stored.volume.volume_id, partial(self._shards.read_data, stored, at, length))
 
     def is_damaged(self, stored: StoredEcNeedle) -> None:
         """The data of a long needle did not have its checksum."""
@@ -85,10 +104,14 @@ class FrontShards:
 
     async def delete(self, volume: EcVolume, key: int, cookie: int) -> int:
         """Delete a needle (`NodeShards.delete`)."""
-        return await self._run(partial(self._shards.delete, volume, key, cookie))
+        with suppress(NeedleDeleted, NoSuchEcNeedle):
+            await self.read(volume, key, cookie)  # so that it need not be checked on a thread for short reads
+        return await self._reads.start(volume.volume_id, partial(self._shards.delete, volume, key, cookie))
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        started = self._threads.submit(work)
-        if started is None:
-            raise RetryError("too many reads of erasure coded volumes")
-        return await asyncio.wrap_future(started)
+    def _read(self, volume: EcVolume, key: int, cookie: int | None) -> asyncio.Future[StoredEcNeedle]:
+        """Raises `NotChecked`."""
+        return self._reads.start(volume.volume_id, partial(self._shards.read, volume, key, cookie, checks=False))
+
+    def _checked(self, needle: tuple[int, int, int], checking: asyncio.Future[StoredEcNeedle]) -> None:
+        del self._checking[needle]
+        checking.exception()  # those who have asked for it may all be gone
