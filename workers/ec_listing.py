@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,12 @@ from volumed.bus.ec_calls import EcDirectories, EcFilesView, EcListing, ListEcFi
 from volumed.bus.router import Reply
 from volumed.erasure.code import SHARDS_MAX
 from volumed.erasure.discovery import EcFiles
+from volumed.erasure.errors import OtherEncodeRun
 from volumed.errors import FormatError
 from volumed.storage.disk import Disk
 from volumed.storage.ec_files import list_ec_files, mirror_files, paths_elsewhere, remove_ec_files
 from volumed.storage.fileio import disk_error
-from volumed.storage.site import DiskSite
+from volumed.storage.site import DiskSite, VolumePaths
 from workers.ec_volumes import EcVolumes
 from workers.host import Shell, Work
 
@@ -43,7 +44,7 @@ class EcListings:
     def _mirror(self, request: MirrorSidecars, reply: Reply) -> None:
         source = paths_elsewhere(request.source, request.collection, request.volume_id)
         paths = self._site.paths(request.collection, request.volume_id)
-        work = partial(mirror_files, self._site, paths, source, request.extensions)
+        work = partial(_mirror_same, self._site, paths, source, request.extensions)
         failed = partial(_refuse, reply, f"mirror the sidecars of volume {request.volume_id}")
         self._volumes.turns.run(request.volume_id, work, lambda _: reply.result(), failed, Work.COPY)
 
@@ -61,6 +62,16 @@ class EcListings:
 
 def _refuse(reply: Reply, doing: str, error: Exception) -> None:
     reply.error(disk_error(doing, error) if isinstance(error, OSError) else error)
+
+
+def _mirror_same(site: DiskSite, paths: VolumePaths, source: VolumePaths, extensions: Collection[str]) -> None:
+    """In the background. Raises `OtherEncodeRun`, `OSError`."""
+    from volumed.storage.ec_identity import are_of_one_run  # few disks ever need it
+
+    # DEVIATE: the reference mounts shards with the index and the layout of whatever run another disk has.
+    if are_of_one_run(site, paths, source) is False:
+        raise OtherEncodeRun.on_disk(source.data(""))
+    mirror_files(site, paths, source, extensions)
 
 
 def _listing(site: DiskSite, volume_id: int, mounted: dict[int, list[int]]) -> EcListing:

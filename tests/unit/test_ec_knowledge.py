@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.ec_sets import EncodedSet
-from tests.erasure_kit import WIDTH
+from tests.erasure_kit import WIDTH, SmallVolume
 from tests.hand_shell import HandShell, start_call
 from tests.storage_kit import Rig
 from volumed.bus.calls import Empty
@@ -117,6 +117,26 @@ def test_another_encode_run_tells_nothing(disks: Disks) -> None:
     disks.delete("b", 4)
     assert disks.learn() == Empty()
     assert disks.journal() == [4]
+
+
+def other_index(home: Path) -> bytes:
+    """Of another volume with as many needles."""
+    volume = SmallVolume(home, needles=12, needle_bytes=900)
+    volume.encode()
+    return (home / "9.ecx").read_bytes()
+
+
+@pytest.mark.parametrize("unknown", ["own", "a"])
+def test_where_the_run_is_unknown_the_index_tells_who_belongs_together(disks: Disks, unknown: str) -> None:
+    """As after an upgrade: the `.vif` does not say it."""
+    disks.path(unknown, ".vif").unlink()
+    disks.delete("a", 3)
+    assert disks.learn() == Empty()
+    assert disks.journal() == [3]
+    disks.path("a", ".ecx").write_bytes(other_index(disks.home / "other"))
+    disks.delete("a", 5)
+    assert disks.learn() == Empty()
+    assert disks.journal() == [3]
 
 
 def test_a_disk_that_cannot_be_read_is_left_out(disks: Disks, caplog: pytest.LogCaptureFixture) -> None:

@@ -154,6 +154,30 @@ def test_shards_without_any_index_stay_and_are_not_mounted() -> None:
     assert node(shards(0), shards(1)) == NodePlan([], [], [])
 
 
+WHOLE = {"ecx": 17, "vif": 100, **shards(0)}
+OLD, NEW = (Encode(DEFAULT_RATIO.data, DAT, run) for run in (5, 9))
+
+
+@pytest.mark.parametrize(
+    ("disks", "encodes", "mirrors"),
+    [
+        ((WHOLE, WHOLE, shards(1)), (OLD, NEW, Encode(0, 0)), [Mirror(2, 1, KEY, ".ecx"), Mirror(2, 1, KEY, ".vif")]),
+        ((WHOLE, WHOLE, {"vif": 100, **shards(1)}), (NEW, OLD, OLD), [Mirror(2, 1, KEY, ".ecx")]),
+    ],
+    ids=["unknown", "known"],
+)
+def test_index_and_layout_come_from_the_same_encode_run(disks: Any, encodes: Any, mirrors: list[Mirror]) -> None:
+    """The latest one, where nothing tells."""
+    files = [group_files(listing(**sizes), None) for sizes in disks]
+    plan = plan_node(files, [{KEY: encode} for encode in encodes])
+    assert plan == NodePlan([], mirrors, [Mount(disk, KEY) for disk in range(3)])
+
+
+def test_shards_of_a_run_that_no_index_belongs_to_are_not_mounted() -> None:
+    files = [group_files(listing(**sizes), None) for sizes in (WHOLE, {"vif": 100, **shards(1)})]
+    assert plan_node(files, [{KEY: NEW}, {KEY: OLD}]) == NodePlan([], [], [Mount(0, KEY)])
+
+
 PARTIAL = {"ecx": 17, "vif": 100, **shards(0, 1)}
 
 

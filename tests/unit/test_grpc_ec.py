@@ -91,6 +91,34 @@ def test_an_older_encode_run_takes_no_part(script: ScriptedNode, table: NodeTabl
     assert jobs == [("disk-1", ["/run-0"])]
 
 
+def test_of_a_shard_on_several_disks_the_latest_run_is_mounted(
+    script: ScriptedNode, table: NodeTable, tmp_path: Path
+) -> None:
+    script.answers[ec_calls.ListEcFiles] = of_runs(5, 9, 0, 5, 9, 0)
+    script.answers[ec_calls.MountShards] = lambda _: ec_calls.ShardsMounted([ec_calls.ShardMount(3, mounted=True)])
+    run("VolumeEcShardsMount", script, table, tmp_path, FakeCall(), shard_ids=[3])
+    assert [where for where, name in kinds(script) if name == "MountShards"] == ["disk-1"]
+
+
+def test_index_and_layout_come_from_a_disk_of_the_same_run(
+    script: ScriptedNode, table: NodeTable, tmp_path: Path
+) -> None:
+    """The shard's disk knows its run, and has no index."""
+    whole = {".ecx": 17, ".vif": 9}
+    runs = iter([(9, whole, {1: 100}), (5, whole, {2: 100}), (5, {".vif": 9}, {3: 100})] * 2)
+
+    def answer(_: ec_calls.ListEcFiles) -> ec_calls.EcListing:
+        number, data, shards = next(runs)
+        files = ec_calls.EcFilesView("", 7, shards, [], data, {}, [], encode_ts_ns=number)
+        return ec_calls.EcListing(ec_calls.EcDirectories(f"/run-{number}", f"/run-{number}"), [files])
+
+    script.answers[ec_calls.ListEcFiles] = answer
+    script.answers[ec_calls.MountShards] = lambda _: ec_calls.ShardsMounted([ec_calls.ShardMount(3, mounted=True)])
+    run("VolumeEcShardsMount", script, table, tmp_path, FakeCall(), shard_ids=[3])
+    mirrors = [request for _, request in script.worker_calls() if isinstance(request, ec_calls.MirrorSidecars)]
+    assert [(mirror.source.data, mirror.extensions) for mirror in mirrors] == [("/run-5", [".ecx", ".ecj"])]
+
+
 @pytest.mark.parametrize("state", [DiskState.OPENING, DiskState.STUCK], ids=["opening", "stuck"])
 def test_a_disk_that_may_come_back_soon_is_waited_for(
     script: ScriptedNode, table: NodeTable, tmp_path: Path, state: DiskState

@@ -202,6 +202,8 @@ class Encode(NamedTuple):
     data_shards: int
     dat_size: int
     """Bytes of the `.dat`; 0: unknown."""
+    encode_ts_ns: int = 0
+    """Identity of the encode run; 0: unknown."""
 
 
 class Removal(NamedTuple):
@@ -248,15 +250,38 @@ def plan_node(disks: Sequence[Mapping[VolumeKey, EcFiles]], encodes: Sequence[Ma
         pruned = [disk for disk in holders if _is_partial_copy(disk, key, holders, disks, encodes)]
         reason = "a part of an encode whose source is complete on another disk"
         plan.removals.extend(Removal(disk, key, reason) for disk in pruned)
-        owner = _index_owner(key, disks)
         for disk in holders:
+            fitting = _of_same_run(disk, key, disks, encodes)
+            owner = _index_owner(key, fitting, disks)
             if disk not in pruned and owner is not None:
-                _plan_holder(plan, disk, owner, key, disks)
+                _plan_holder(plan, disk, owner, key, fitting, disks)
     return plan
 
 
+def _of_same_run(
+    disk: int,
+    key: VolumeKey,
+    disks: Sequence[Mapping[VolumeKey, EcFiles]],
+    encodes: Sequence[Mapping[VolumeKey, Encode]],
+) -> list[int]:
+    """Disks with files of the volume that may belong to the shards of one of them, the latest encode run first: not
+    those that are known to be of another run."""
+    runs = {
+        other: encodes[other][key].encode_ts_ns if key in encodes[other] else 0
+        for other, volumes in enumerate(disks)
+        if key in volumes
+    }
+    fitting = [other for other, run in runs.items() if not runs[disk] or run in (runs[disk], 0)]
+    return sorted(fitting, key=lambda other: -runs[other])
+
+
 def _plan_holder(
-    plan: NodePlan, disk: int, owner: int, key: VolumeKey, disks: Sequence[Mapping[VolumeKey, EcFiles]]
+    plan: NodePlan,
+    disk: int,
+    owner: int,
+    key: VolumeKey,
+    fitting: Sequence[int],
+    disks: Sequence[Mapping[VolumeKey, EcFiles]],
 ) -> None:
     files = disks[disk][key]
     has_own = files.has_filled_index or disk == owner
@@ -265,22 +290,24 @@ def _plan_holder(
         # In this order: what is folded into the index meanwhile is in one of them.
         missing = [item for item in (JOURNAL, INDEX) if source.has(item) and not (files.has(item) and item != INDEX)]
         plan.mirrors.extend(Mirror(disk, owner, key, extension) for extension in missing)
-    informed = _info_owner(key, owner, disks)
+    informed = _info_owner(key, owner, fitting, disks)
     if informed is not None and not files.has(INFO):
         plan.mirrors.append(Mirror(disk, informed, key, INFO))
     plan.mounts.append(Mount(disk, key))
 
 
-def _info_owner(key: VolumeKey, owner: int, disks: Sequence[Mapping[VolumeKey, EcFiles]]) -> int | None:
+def _info_owner(
+    key: VolumeKey, owner: int, fitting: Sequence[int], disks: Sequence[Mapping[VolumeKey, EcFiles]]
+) -> int | None:
     """The disk whose `.vif` is about the shards: that of the index, or else one that has shards. Disks that share an
     index directory all have the index, and only some the `.vif`: without it they would take the layout for another."""
-    holders = (disk for disk, volumes in enumerate(disks) if key in volumes and volumes[key].shards)
+    holders = (disk for disk in fitting if disks[disk][key].shards)
     return next((disk for disk in (owner, *holders) if disks[disk][key].has(INFO)), None)
 
 
-def _index_owner(key: VolumeKey, disks: Sequence[Mapping[VolumeKey, EcFiles]]) -> int | None:
+def _index_owner(key: VolumeKey, fitting: Sequence[int], disks: Sequence[Mapping[VolumeKey, EcFiles]]) -> int | None:
     """The first disk with an index that has rows; without one, the first with an empty index (rule R5)."""
-    having = [disk for disk, volumes in enumerate(disks) if key in volumes and volumes[key].has_index]
+    having = [disk for disk in fitting if disks[disk][key].has_index]
     filled = [disk for disk in having if disks[disk][key].has_filled_index]
     return next(iter(filled or having), None)
 

@@ -162,6 +162,11 @@ class OtherEncodeRun(DiskError):
         return cls(f"ec shard {volume_id}.{shard_id} belongs to a different encode run")
 
     @classmethod
+    def on_disk(cls, path: str) -> OtherEncodeRun:
+        """Another disk has files that do not belong to the shards of this one."""
+        return cls(f"{path} belongs to a different encode run")
+
+    @classmethod
     def to_copy(cls, volume_id: int, theirs: int, here: Iterable[int]) -> OtherEncodeRun:
         """Shards of other runs are on this server."""
         runs = ", ".join(map(str, sorted(here)))

@@ -77,7 +77,10 @@ class ShardPlanner:
         views = [{(view.collection, view.volume_id): view for view in listings[disk].volumes} for disk in disk_ids]
         plan = plan_node(
             [_files(listings[disk]) for disk in disk_ids],
-            [{key: Encode(view.data_shards, view.dat_size) for key, view in disk.items()} for disk in views],
+            [
+                {key: Encode(view.data_shards, view.dat_size, view.encode_ts_ns) for key, view in disk.items()}
+                for disk in views
+            ],
         )
         steps = []
         if prunes and len(listings) == self._disks:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from volumed.erasure.errors import BadEcConfig
-from volumed.erasure.geometry import accepts
 from volumed.erasure.index_merge import missing_deletions
 from volumed.storage.ec_files import index_path
+from volumed.storage.ec_identity import are_of_one_run
 from volumed.storage.ec_journal import read_journals
-from volumed.storage.ec_volume import read_geometry
 from volumed.storage.fileio import error_text
 from volumed.storage.site import DiskSite, VolumePaths
 
@@ -26,20 +24,19 @@ def deletions_of_others(
     site: DiskSite, paths: VolumePaths, sources: Iterable[VolumePaths], *, indexes: bool
 ) -> list[int]:
     """Needles in the journals of other disks and, with ``indexes``, those that only their copies of the index mark as
-    deleted; ascending. Files of another encode run do not count: an id may have been used again since.
+    deleted; ascending. Files that are not known to be of the same encode run do not count: an id may have been used
+    again since.
 
-    A disk that cannot be read is logged and left out. Raises `BadEcConfig`, `OSError`: about the own disk.
+    A disk that cannot be read is logged and left out.
     """
-    wanted_ts_ns = read_geometry(site.files, paths).encode_ts_ns
     found: set[int] = set()
     for source in sources:
         try:
-            if accepts(wanted_ts_ns, read_geometry(site.files, source).encode_ts_ns):
+            if are_of_one_run(site, paths, source):
                 found |= read_journals(site.files, source)
                 found.update(_folded(site, paths, source) if indexes else ())
-        except (BadEcConfig, OSError) as error:
-            why = error_text(error) if isinstance(error, OSError) else error.text
-            _log.error("%s: deletions that it alone knows are left out: %s", source.data(""), why)
+        except OSError as error:
+            _log.error("%s: deletions that it alone knows are left out: %s", source.data(""), error_text(error))
     return sorted(found)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
 
 from volumed.bus.ec_calls import (
     DescribeShards,
@@ -15,7 +15,7 @@ from volumed.bus.ec_calls import (
 from volumed.erasure.errors import EcVolumeNotFound, MountFailed
 from volumed.erasure.names import INDEX, INFO, JOURNAL
 from volumed.errors import VolumedError, VolumeNotFound
-from volumed.grpc.ec_node import EcHolder, EcNode
+from volumed.grpc.ec_node import EcHolder, EcNode, of_run
 from volumed.grpc.ec_recovery import recover_indexes
 from volumed.grpc.streams import Call
 from volumed.shards.planner import ShardPlanner
@@ -32,6 +32,15 @@ class _Sources(NamedTuple):
 
     of_index: EcHolder | None
     of_info: EcHolder | None
+
+    @classmethod
+    def of(cls, holder: EcHolder, holders: Sequence[EcHolder]) -> Self:
+        """For one of ``holders``, who are in order: none who is known to be of another encode run."""
+        run = holder.files.encode_ts_ns
+        fitting = of_run(holders, run) if run else holders
+        owner = next((other for other in fitting if other.has_filled_index), None)
+        informed = next((other for other in fitting if other.files.shards and other.has_info), owner)
+        return cls(owner, informed)
 
 
 class EcMountServicer:
@@ -54,33 +63,32 @@ class EcMountServicer:
     def _mount(self, request: pb.VolumeEcShardsMountRequest) -> None:
         found = self._ec.serving_holders(request.volume_id)
         holders = [holder for holder in found if holder.files.collection == request.collection]
-        owner = next((holder for holder in holders if holder.has_filled_index), None)
-        informed = next((holder for holder in holders if holder.files.shards and holder.has_info), owner)
+        # DEVIATE: the reference takes the first disk that has the shard, whatever encode run that is.
+        holders.sort(key=lambda holder: -holder.files.encode_ts_ns)
         try:
             for shard_id in request.shard_ids:
-                self._mount_one(request, shard_id, holders, _Sources(owner, informed))
+                self._mount_one(request, shard_id, holders)
         finally:
             # A disk that had unmounted the volume has missed the deletions since.
             if len(holders) > 1:
                 planner = ShardPlanner(self._node.worker, len(self._node.config.disks))
                 planner.merge([holder.disk_id for holder in holders], volume_id=request.volume_id)
 
-    def _mount_one(
-        self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holders: list[EcHolder], sources: _Sources
-    ) -> None:
+    def _mount_one(self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holders: list[EcHolder]) -> None:
         failures = []
         for holder in holders:
             if not holder.has_shard(shard_id):
                 continue
             try:
-                error = self._mount_on(request, shard_id, holder, sources)
+                error = self._mount_on(request, shard_id, holder, _Sources.of(holder, holders))
             except VolumedError as failure:
                 error = failure.text
             if error is None:
                 return
             failures.append((holder.directories.data, error))
         known = [(directory, error) for directory, error in failures if error]
-        raise MountFailed.of(request.volume_id, shard_id, known, has_index=sources.of_index is not None)
+        has_index = any(holder.has_filled_index for holder in holders)
+        raise MountFailed.of(request.volume_id, shard_id, known, has_index=has_index)
 
     def _mount_on(
         self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holder: EcHolder, sources: _Sources

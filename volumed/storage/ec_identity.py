@@ -1,0 +1,37 @@
+"""Whether what two disks have of an erasure coded volume is of one encode run (docs/spec/erasure-coding.md 3.7)."""
+
+from __future__ import annotations
+
+from volumed.erasure.index_merge import missing_deletions
+from volumed.formats.vif import decode_vif
+from volumed.storage.ec_files import index_path
+from volumed.storage.fileio import FileIO
+from volumed.storage.site import DiskSite, VolumePaths
+
+__all__ = ["are_of_one_run"]
+
+
+def are_of_one_run(site: DiskSite, ours: VolumePaths, theirs: VolumePaths) -> bool | None:
+    """By what both `.vif` say, or else by the two indexes: copies of one, apart from deletions. None when the disks do
+    not have enough to tell. May wait for the disks. Raises `OSError`."""
+    runs = {_encode_run(site.files, paths) for paths in (ours, theirs)}
+    if 0 not in runs:
+        return len(runs) == 1
+    indexes = [index_path(site.files, paths) for paths in (ours, theirs)]
+    known = [path for path in indexes if path is not None and site.files.look(path).size]
+    if len(known) < len(indexes):
+        return None
+    if len(set(known)) == 1:
+        return True  # in a directory that all disks share
+    own, other = (site.files.open(path, writable=False) for path in known)
+    return missing_deletions(site.files, own, other, site.offset_width) is not None
+
+
+def _encode_run(files: FileIO, paths: VolumePaths) -> int:
+    """0: unknown."""
+    for path in dict.fromkeys((paths.data(".vif"), paths.index(".vif"))):
+        content = files.read_file(path)
+        if content:
+            config = decode_vif(content).ec_shard_config
+            return 0 if config is None else config.encode_ts_ns
+    return 0
