@@ -7,18 +7,21 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from tests.ec_sets import EncodedSet
 from tests.hand_shell import HandShell
 from tests.storage_kit import Rig
 from volumed.bus.ec_calls import MountShards
-from volumed.bus.events import ShardsChanged
+from volumed.bus.events import DiskHealth, ShardsChanged
 from volumed.storage.fileio import FileIO, FileStatus
 from volumed.storage.needle_map import MapError
 from workers.ec_volumes import EcVolumes
 from workers.ec_watch import EcWatch
+from workers.volumes import VolumeHost
 
 VOLUME = 7
 
@@ -160,7 +163,7 @@ def test_a_disk_that_hangs_is_asked_once(watched: Watched) -> None:
 
 def test_a_shard_that_is_being_replaced_is_looked_at_after_that(watched: Watched, encoded: EncodedSet) -> None:
     watched.remove(3)
-    ends = []
+    ends: list[Any] = []
     watched.volumes.turns.take(VOLUME, ends.append)
     assert watched.minute() == [1, 3, 4]
     encoded.place(watched.rig.directory, VOLUME, (3,), ())
@@ -191,3 +194,24 @@ def test_a_map_that_cannot_be_written_leaves_all_as_it_is(
     monkeypatch.setattr(watched.rig.disk.site.map, "begin", fail)
     assert watched.minute() == [1, 3, 4]
     assert "unmount ec volume 7: it is full" in caplog.text
+
+
+def test_a_worker_looks_by_itself_and_tells_when_the_disk_is_away(watched: Watched) -> None:
+    shell: Any = watched.shell
+    host = VolumeHost(watched.rig.disk, msgspec.structs.replace(watched.rig.node, probe=None), 1, shell)
+    host.introduce()
+    watched.remove(3)
+    for _ in range(60):
+        host.tick()
+    assert watched.gone == [{3: 0}]
+    uuid = watched.rig.directory / "vol_dir.uuid"
+    uuid.rename(watched.rig.directory / "away")
+    watched.remove(4)
+    for _ in range(60):
+        host.tick()
+    (watched.rig.directory / "away").rename(uuid)
+    for _ in range(60):
+        host.tick()
+    assert watched.gone == [{3: 0}, {4: 0}]
+    problems = [event.problem for event in watched.shell.published if isinstance(event, DiskHealth)]
+    assert problems == [f"{watched.rig.directory} does not hold this disk any more: is it unmounted?", ""]
