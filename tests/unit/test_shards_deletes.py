@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from volumed.shards.deletes import EcDeletes
 from volumed.shards.gathering import Patience
 from volumed.shards.view import EcVolume
 
+LIMIT_S = 60.0
 KEY = 5
 OLD, NEW = Location("old:80", ""), Location("new:80", "")
 
@@ -25,7 +27,7 @@ class Workers:
     def __init__(self, **wrong: VolumedError) -> None:
         self._wrong = wrong
         self.journaled: list[int] = []
-        self.then: Callable[[], None] = lambda: None
+        self.then: Callable[[], object] = lambda: None
         """Called when a disk has journalled."""
 
     def worker(self, disk_id: int, _request: Request, _timeout_s: float) -> None:
@@ -87,7 +89,14 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> SmallVolume:
 def test_every_disk_journals(volume: SmallVolume) -> None:
     workers = Workers()
     assert Rig(volume, workers, Peers()).delete() > 0
-    assert workers.journaled == [0, 1]
+    assert sorted(workers.journaled) == [0, 1]
+
+
+def test_the_disks_journal_at_the_same_time(volume: SmallVolume) -> None:
+    workers, both = Workers(), threading.Barrier(2)
+    workers.then = lambda: both.wait(LIMIT_S)
+    Rig(volume, workers, Peers()).delete()
+    assert sorted(workers.journaled) == [0, 1]
 
 
 def test_a_disk_that_has_unmounted_it_need_not(volume: SmallVolume) -> None:
