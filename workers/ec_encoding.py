@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +14,7 @@ from volumed.bus.router import Reply
 from volumed.erasure.encode import Encoded
 from volumed.erasure.errors import EcInterrupted
 from volumed.errors import ClientError, DiskError, VolumeBusy, VolumeNotFound, VolumeUnavailable
-from volumed.formats.vif import VolumeInfo, encode_vif
+from volumed.formats.vif import VolumeInfo
 from volumed.storage.disk import Disk
 from volumed.storage.ec_encode import EncodeSource, encode_source
 from volumed.storage.ec_wipe import wipe
@@ -46,10 +48,11 @@ class EcEncoding:
 
         job = self._jobs.start(volume.volume_id, "encode", reply, release)
         volume.held_while = "being encoded"
-        site, info = volume.site, volume.info
+        site = volume.site
         source = EncodeSource(volume.paths, volume.dat, volume.idx, volume.progress.idx_bytes, site.offset_width)
-        work = partial(encode_source, self._files, source, time.time_ns(), job.progress)
-        self._jobs.compute(job, work, partial(self._encoded, job, volume, info))
+        save = partial(self._save_info, volume)
+        work = partial(encode_source, self._files, source, time.time_ns(), job.progress, save)
+        self._jobs.compute(job, work, partial(self._encoded, job, volume))
 
     def _start_or_fail(self, request: StartEncode, reply: Reply) -> None:
         try:
@@ -57,17 +60,36 @@ class EcEncoding:
         except Exception as error:
             reply.error(error)
 
-    def _encoded(self, job: EcJob, volume: Volume, info: VolumeInfo, encoded: Encoded) -> None:
+    def _save_info(self, volume: Volume, encoded: VolumeInfo) -> None:
+        """Have the loop thread, which alone writes the `.vif` of a mounted volume, put an encode into it, and wait for
+        that (any other thread). Raises `OSError`."""
+        saved: Future[None] = Future()
+
+        def save() -> None:
+            # DEVIATE: the reference writes a fresh one, and forgets marks at the next start (3.4).
+            info = replace(
+                volume.info,
+                version=encoded.version,
+                dat_file_size=encoded.dat_file_size,
+                expire_at_sec=encoded.expire_at_sec,
+                ec_shard_config=encoded.ec_shard_config,
+            )
+            try:
+                volume.save_info(info)
+            except Exception as error:
+                saved.set_exception(error)
+            else:
+                saved.set_result(None)
+
+        self._shell.post(save)
+        saved.result()
+
+    def _encoded(self, job: EcJob, volume: Volume, _: Encoded) -> None:
         if job.progress.stopped:
             work = partial(wipe, self._files, volume.paths, "nobody waits for the encode any more")
             self._jobs.run(job, work, lambda _: self._jobs.end(job, EcInterrupted()))
-            return
-        if volume.info is not info:
-            # Somebody has changed a mark, and has written the `.vif` of before or after the encode.
-            self._files.replace_file(volume.paths.data(".vif"), encode_vif(encoded.info))
-        # Whoever writes the `.vif` next keeps the geometry of the shards.
-        volume.info = encoded.info
-        self._jobs.end(job)
+        else:
+            self._jobs.end(job)
 
     def _find(self, request: StartEncode) -> Volume:
         """Raises `VolumedError` for a volume that cannot be encoded now."""

@@ -32,8 +32,8 @@ IDS = itertools.count(1)
 ENCODING = [
     ("create:.ecx.encoding", BEFORE), ("write:.ecx.encoding", HALFWAY), ("write:.ec01.encoding", HALFWAY),
     ("flush:.ec02.encoding", BEFORE), ("rename:.ec00.encoding", BEFORE), ("rename:.ec00.encoding", AFTER),
-    ("rename:.ec02.encoding", AFTER), ("rename:.ecsum.encoding", BEFORE), ("rename:.vif.encoding", BEFORE),
-    ("rename:.vif.encoding", AFTER), ("rename:.ecx.encoding", AFTER),
+    ("rename:.ec02.encoding", AFTER), ("rename:.ecsum.encoding", BEFORE), ("rename:.vif.tmp.volumed", BEFORE),
+    ("rename:.vif.tmp.volumed", AFTER), ("rename:.ecx.encoding", AFTER),
 ]  # fmt: skip
 REBUILDING = [
     ("write:.ec00.rebuilding", HALFWAY), ("flush:.ec00.rebuilding", BEFORE), ("rename:.ec00.rebuilding", BEFORE),

@@ -3,6 +3,7 @@ gives up, and what is left then."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,13 +14,14 @@ import pytest
 
 from tests.hand_shell import HandShell, start_call
 from tests.storage_kit import Rig, delete, put
-from volumed.bus.calls import DeleteVolume
+from volumed.bus.calls import DeleteVolume, MarkReadonly
 from volumed.bus.compaction_calls import StartCompaction
 from volumed.bus.ec_calls import EcJobProgress, FollowEcJob, StartDecode, StartEncode, StopEcJob
 from volumed.erasure.coding import CoderHere
 from volumed.erasure.errors import EcInterrupted, NoSpaceForShards
-from volumed.errors import NodeError, VolumeBusy, VolumedError
+from volumed.errors import DiskError, NodeError, VolumeBusy, VolumedError
 from volumed.storage.fileio import FileIO, SpaceInfo
+from volumed.storage.map_records import VolumeFlag
 from workers.compactions import Compactions
 from workers.ec_decoding import EcDecoding
 from workers.ec_encoding import EcEncoding
@@ -31,9 +33,15 @@ CONTENTS = {key: os.urandom(1000) for key in (1, 2, 3)}
 
 
 class Files(FileIO):
-    """A disk with as much room as the test says."""
+    """A disk with as much room as the test says, which may refuse a new `.vif`."""
 
     free_bytes = 1 << 40
+    replaces = True
+
+    def replace_file(self, path: str, content: bytes, mode: int = 0o644, temporary: str = "") -> None:
+        if not self.replaces and path.endswith(".vif"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().replace_file(path, content, mode, temporary)
 
     def space(self, path: str) -> SpaceInfo:  # noqa: ARG002
         return SpaceInfo(1 << 41, self.free_bytes)
@@ -96,6 +104,31 @@ def test_an_encode_leaves_the_volume_alone(worker: Worker) -> None:
     volume = worker.rig.disk.volumes[1]
     assert not volume.held_while
     assert volume.info.ec_shard_config is not None, "whoever writes the .vif next must keep it"
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_an_encode_keeps_what_else_the_vif_says(worker: Worker, moment: str) -> None:
+    mark = MarkReadonly(1, persist=True)
+    if moment == "before":
+        worker.rig.disk.mark_readonly(mark)
+    worker.shell.waiting = []
+    worker.call(ENCODE)
+    if moment == "meanwhile":
+        worker.rig.disk.mark_readonly(mark)
+    worker.shell.go_on()
+    worker.rig.reopen_after_kill().mount(1)
+    volume = worker.rig.disk.volumes[1]
+    assert VolumeFlag.NO_WRITE_OR_DELETE in volume.flags
+    assert (volume.info.read_only, volume.info.bytes_offset) == (True, 5)
+    assert volume.info.ec_shard_config is not None
+
+
+def test_an_encode_that_cannot_say_so_in_the_vif_leaves_nothing(worker: Worker) -> None:
+    worker.files.replaces = False
+    with pytest.raises(DiskError, match="no space left on device"):
+        worker.run(ENCODE)
+    assert worker.names() == BEFORE
+    assert worker.rig.disk.volumes[1].info.ec_shard_config is None
 
 
 def test_nothing_else_happens_to_a_volume_that_is_encoded(worker: Worker) -> None:

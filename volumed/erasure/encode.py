@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from volumed.erasure.code import Ratio, erasure_code
@@ -47,7 +47,7 @@ class Encoded(NamedTuple):
     geometry: Geometry
     sidecar: Sidecar
     info: VolumeInfo
-    """The content of the `.vif`."""
+    """What the `.vif` says of it."""
 
 
 def encode_volume(
@@ -62,11 +62,13 @@ def encode_volume(
     progress: Progress,
     idx_bytes: int | None = None,
     coder: Coder | None = None,
+    save_info: Callable[[VolumeInfo], None] | None = None,
 ) -> Encoded:
     """Encode a volume that takes no writes; what is appended meanwhile is not in the result.
 
     ``now_ns`` becomes the identity of the run, ``idx_bytes`` is how much of the index counts, None for all. ``coder``
-    computes, None: here. Files of an earlier encode must be gone. Raises `OSError`, `FormatError`, `EcInterrupted`,
+    computes, None: here. ``save_info`` brings what the encode has to say into the `.vif`, durably; None: there is
+    nothing else in it. Files of an earlier encode must be gone. Raises `OSError`, `FormatError`, `EcInterrupted`,
     `NodeError`; then all files of the new set are gone too.
     """
     shards = [paths.data(shard_extension(shard)) for shard in range(ratio.check().total)]
@@ -87,8 +89,11 @@ def encode_volume(
         for path in shards:
             files.rename(path + ENCODING, path)
         _write_sidecar(files, paths.data(SIDECAR), sidecar)
-        info_path = paths.data(".vif")
-        files.replace_file(info_path, encode_vif(info), temporary=info_path + ENCODING)
+        if save_info is None:
+            info_path = paths.data(".vif")
+            files.replace_file(info_path, encode_vif(info), temporary=info_path + ENCODING)
+        else:
+            save_info(info)
         files.rename(index + ENCODING, index)
         for directory in paths.directories():
             files.sync_directory(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
@@ -10,7 +11,7 @@ from volumed.erasure.columns import Progress
 from volumed.erasure.encode import Encoded, encode_volume
 from volumed.erasure.errors import BadEcConfig, NoSpaceForShards
 from volumed.erasure.layout import Layout
-from volumed.formats.vif import decode_vif
+from volumed.formats.vif import VolumeInfo, decode_vif
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.site import VolumePaths
 
@@ -27,9 +28,16 @@ class EncodeSource(NamedTuple):
     offset_width: int
 
 
-def encode_source(files: FileIO, source: EncodeSource, now_ns: int, progress: Progress, coder: Coder) -> Encoded:
-    """Encode it; ``now_ns`` becomes the identity of the run. Waits. Raises `OSError`, `VolumedError`; then nothing is
-    left."""
+def encode_source(
+    files: FileIO,
+    source: EncodeSource,
+    now_ns: int,
+    progress: Progress,
+    save_info: Callable[[VolumeInfo], None],
+    coder: Coder,
+) -> Encoded:
+    """Encode it; ``now_ns`` becomes the identity of the run, ``save_info`` brings its part into the `.vif`. Waits.
+    Raises `OSError`, `VolumedError`; then nothing is left."""
     ratio = _ratio(files, source.paths)
     layout = Layout.for_encoding(ratio, files.size(source.dat))
     require_space(files, source.paths, ratio.total * layout.shard_length + source.idx_bytes)
@@ -44,6 +52,7 @@ def encode_source(files: FileIO, source: EncodeSource, now_ns: int, progress: Pr
         progress=progress,
         idx_bytes=source.idx_bytes,
         coder=coder,
+        save_info=save_info,
     )
 
 
