@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from tests.cluster import Master, WeedVolume
-from tests.processes import wait_until
+from tests.ec_files_kit import wait_for_shards
 from tests.web import delete, get, upload
 from volumed.erasure.code import DEFAULT_RATIO
 from volumed.erasure.columns import Progress
@@ -164,11 +164,8 @@ def test_ours_is_served_rebuilt_and_decoded_by_the_reference(reference: Referenc
         # A rebuild takes the journal away from under the mounted volume (rule R2): it has to be opened again.
         stub.VolumeEcShardsUnmount(pb.VolumeEcShardsUnmountRequest(volume_id=VOLUME, shard_ids=SHARDS))
         stub.VolumeEcShardsMount(pb.VolumeEcShardsMountRequest(volume_id=VOLUME, shard_ids=SHARDS))
-
-        def served() -> bool:
-            return get(server.address, f"/{VOLUME},1{COOKIE}").status == 200
-
-        wait_until(served, timeout_s=30, what="the master knows the shards")
+        # Before anything is read: the reference asks the master for shards of its own, too, and believes it for minutes.
+        wait_for_shards(master, VOLUME, {shard: {server.address} for shard in SHARDS})
         for key, data in CONTENTS.items():
             answer = get(server.address, f"/{VOLUME},{key:x}{COOKIE}")
             assert answer.status == (404 if key in DELETED else 200)
