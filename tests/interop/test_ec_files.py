@@ -164,7 +164,7 @@ def test_ours_is_served_rebuilt_and_decoded_by_the_reference(reference: Referenc
         # A rebuild takes the journal away from under the mounted volume (rule R2): it has to be opened again.
         stub.VolumeEcShardsUnmount(pb.VolumeEcShardsUnmountRequest(volume_id=VOLUME, shard_ids=SHARDS))
         stub.VolumeEcShardsMount(pb.VolumeEcShardsMountRequest(volume_id=VOLUME, shard_ids=SHARDS))
-        # Before anything is read: the reference asks the master for shards of its own, too, and believes it for minutes.
+        # Before anything is read: the reference asks the master for its own shards, too, and believes it for minutes.
         wait_for_shards(master, VOLUME, {shard: {server.address} for shard in SHARDS})
         for key, data in CONTENTS.items():
             answer = get(server.address, f"/{VOLUME},{key:x}{COOKIE}")
