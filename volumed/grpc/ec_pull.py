@@ -69,7 +69,7 @@ class EcPull:
         source has moved from its journal into its index since then is fetched from there."""
         for _ in range(_FOLDS_MAX):
             self._add_journal()
-            if index_at_ns in (None, self._changed_at_ns(INDEX)):
+            if index_at_ns is None or index_at_ns == self._changed_at_ns(INDEX):
                 return
             index_at_ns = self.index()
         raise VolumedError(f"source {INDEX} changes all the time")
