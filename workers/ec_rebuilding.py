@@ -14,6 +14,7 @@ from volumed.storage.ec_files import paths_elsewhere
 from volumed.storage.ec_rebuild import rebuild_set
 from workers.ec_jobs import EcJob, EcJobs
 from workers.ec_volumes import EcVolumes
+from workers.turns import End
 
 __all__ = ["EcRebuilding"]
 
@@ -43,6 +44,15 @@ class EcRebuilding:
 
     def _rebuilt(self, job: EcJob, rebuilt: Rebuilt) -> None:
         job.shard_ids, job.damaged_elsewhere = rebuilt.made, rebuilt.left
-        if rebuilt.made:
-            self._volumes.files_replaced(job.volume_id)
-        self._jobs.end(job)
+        if not rebuilt.made:
+            self._jobs.end(job)
+            return
+
+        def begin(end: End) -> None:
+            def over(error: Exception | None = None) -> None:
+                end()
+                self._jobs.end(job, error)
+
+            self._volumes.files_replaced(job.volume_id, over, over)
+
+        self._volumes.turns.take(job.volume_id, begin)

@@ -135,7 +135,7 @@ class EcVolumes:
     def _add(self, volume: EcVolume, lengths: dict[int, int], disk_type: str) -> None:
         """Raises `MapError`."""
         volume_id = volume.volume_id
-        shards = {**volume.shards, **{key: length for key, length in lengths.items() if key not in volume.shards}}
+        shards = volume.shards | lengths
         if not shards:
             drop_entries(self._disk, self._shell, volume.map_id)
             return
@@ -188,11 +188,37 @@ class EcVolumes:
 
         self.turns.take(volume_id, begin)
 
-    def files_replaced(self, volume_id: int) -> None:
-        """Files of a volume are others than before: let readers open them anew, if it is mounted. Raises `MapError`."""
+    def files_replaced(self, volume_id: int, done: Callable[[], None], failed: Failed) -> None:
+        """Files of a volume are others than before: if it is mounted, measure its shards, and let readers open them
+        anew. To be called in its turn."""
         volume = self._volumes.get(volume_id)
-        if volume is not None:
-            self._publish(volume)
+        if volume is None:
+            done()
+            return
+
+        def work() -> dict[int, int]:
+            from volumed.storage.ec_volume import measure_shards
+
+            return measure_shards(self._site.files, volume.paths, tuple(volume.shards))[0]
+
+        def measured(lengths: dict[int, int]) -> None:
+            try:
+                if self._volumes.get(volume_id) is volume:
+                    self._renew(volume, lengths)
+            except MapError as error:
+                failed(error)
+            else:
+                done()
+
+        self._shell.in_background(work, measured, failed)
+
+    def _renew(self, volume: EcVolume, lengths: dict[int, int]) -> None:
+        """Raises `MapError`."""
+        others = {key: length for key, length in lengths.items() if volume.shards.get(key, length) != length}
+        volume.shards = volume.shards | others
+        self._publish(volume)
+        if others:
+            self._tell(mounted=[volume.change(self._disk.config.disk_id, others)])
 
     def _publish(self, volume: EcVolume) -> None:
         with self._site.map.begin() as txn:

@@ -109,14 +109,16 @@ class ReceivedFiles(Arrivals[_File]):
         volume_id, file.busy = request.volume_id, True
 
         def begin(end: End) -> None:
-            def done(deletions: list[int]) -> None:
-                self._ec_volumes.files_replaced(volume_id)
-                end()
-                settled(deletions)
-
             def broken(error: Exception) -> None:
                 end()
                 failed(error)
+
+            def done(deletions: list[int]) -> None:
+                def told() -> None:
+                    end()
+                    settled(deletions)
+
+                self._ec_volumes.files_replaced(volume_id, told, broken)
 
             work = self._index_settling(file.received, request) if request.extension == INDEX else None
             self._work(file, work or partial(_complete, file.received), done, broken, Work.COPY)

@@ -19,7 +19,7 @@ from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import File, FileIO, error_text
 from volumed.storage.site import DiskSite, VolumePaths
 
-__all__ = ["EcVolume", "Journaled", "OpenedShards", "open_shards", "read_geometry"]
+__all__ = ["EcVolume", "Journaled", "OpenedShards", "measure_shards", "open_shards", "read_geometry"]
 
 _VERSION = 3
 
@@ -177,7 +177,7 @@ def open_shards(
     if not shard_ids:
         there = list_ec_files(site, volume_id).get((collection, volume_id))
         shard_ids = sorted(there.shards) if there else ()
-    lengths, errors = _measure(site.files, paths, shard_ids)
+    lengths, errors = measure_shards(site.files, paths, shard_ids)
     if not (lengths or errors):
         return OpenedShards(None, {}, {})
     try:
@@ -192,8 +192,10 @@ def open_shards(
     return OpenedShards(volume, lengths, errors)
 
 
-def _measure(files: FileIO, paths: VolumePaths, shard_ids: Collection[int]) -> tuple[dict[int, int], dict[int, str]]:
-    """Lengths of the shards that are here, and why others cannot be opened."""
+def measure_shards(
+    files: FileIO, paths: VolumePaths, shard_ids: Collection[int]
+) -> tuple[dict[int, int], dict[int, str]]:
+    """Lengths of the shards that are here, and why others cannot be opened (any thread)."""
     lengths: dict[int, int] = {}
     errors: dict[int, str] = {}
     for shard_id in shard_ids:
