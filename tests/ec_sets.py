@@ -16,10 +16,11 @@ SIDECARS = (INDEX, ".vif", SIDECAR)
 
 
 class EncodedSet:
-    """The files of one small volume, encoded 3+2; a copy of them is a volume of any id."""
+    """The files of one small volume, encoded 3+2; a copy of them is a volume of any id. Another number of needles gives
+    other contents."""
 
-    def __init__(self, home: Path) -> None:
-        self.volume = SmallVolume(home, needles=12, needle_bytes=20_000)
+    def __init__(self, home: Path, needles: int = 12) -> None:
+        self.volume = SmallVolume(home, needles=needles, needle_bytes=20_000)
         self.volume.encode()
 
     def content(self, extension: str) -> bytes:

@@ -136,10 +136,14 @@ class EcMountServicer:
         return response
 
     def _views(self, volume_id: int) -> Iterator[tuple[bool, EcVolumeView]]:
+        """Of the disks that have what is read."""
+        # DEVIATE: the reference tells of all encode runs together.
+        volume = self._node.ec.find(volume_id)
         is_first = True
-        for disk_id in self._node.serving_disks():
+        for disk in volume.disks if volume is not None else ():
+            describe = DescribeShards(volume_id, is_first)
             try:
-                yield is_first, self._node.worker(disk_id, DescribeShards(volume_id, is_first), _SLOW_CALL_TIMEOUT_S)
+                yield is_first, self._node.worker(disk.disk_id, describe, _SLOW_CALL_TIMEOUT_S)
             except VolumeNotFound:
                 continue
             is_first = False
