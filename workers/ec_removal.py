@@ -70,16 +70,22 @@ class EcRemoval:
         def removed(remaining: list[int]) -> None:
             reply.result(ShardsRemaining(remaining))
 
-        self._remove(request.volume_id, request.shard_ids, work, removed, reply)
+        # DEVIATE: the reference goes on listing shards whose files are gone, unless the caller has unmounted them.
+        self._remove(request.volume_id, self._unless_others(request, request.shard_ids), work, removed, reply)
 
     def _delete_index(self, request: DeleteEcIndex, reply: Reply) -> None:
         work = partial(remove_index, self._files, self._paths(request), "the last shard of the node is gone")
-        self._remove(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
+        self._remove(request.volume_id, self._unless_others(request, _ALL), work, lambda _: reply.result(), reply)
 
     def _delete_generations(self, request: DeleteEcGenerations, reply: Reply) -> None:
         reason = f"a generation before {request.below}"
         work = partial(remove_generations, self._files, self._paths(request), request.below, reason)
         self._remove(request.volume_id, (), work, lambda _: reply.result(), reply)
+
+    def _unless_others(self, request: DeleteShards | DeleteEcIndex, shard_ids: Collection[int]) -> Collection[int]:
+        """What to unmount: nothing of a volume of another collection that has the id."""
+        volume = self._volumes.volumes.get(request.volume_id)
+        return shard_ids if volume is None or volume.collection == request.collection else ()
 
     def _paths(self, request: WipeEcFiles | DeleteShards | DeleteEcIndex | DeleteEcGenerations) -> VolumePaths:
         return self._disk.site.paths(request.collection, request.volume_id)

@@ -36,6 +36,7 @@ class EcDeleteServicer:
         """Remove everything, staged generations, or single shards; what is not there does not matter."""
         # DEVIATE (R8): the reference of 4.48 does so in maintenance mode too.
         self._node.refuse_in_maintenance()
+        # DEVIATE: the reference finds nothing there, and succeeds.
         check_collection(request.collection)
         with self._ec.alone(request.volume_id, call):
             if request.full_teardown:

@@ -1,0 +1,61 @@
+"""Single shards that are removed while they are mounted, on a real disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ec_sets import SHARDS, EncodedSet
+from tests.hand_shell import HandShell, start_call
+from tests.storage_kit import Rig
+from volumed.bus.ec_calls import DeleteEcIndex, DeleteShards, MountShards, ShardsRemaining
+from workers.ec_removal import EcRemoval
+from workers.ec_volumes import EcVolumes
+
+VOLUME = 7
+COLLECTION = "pics"
+
+
+class Worker:
+    """A disk with an encoded volume, all of it mounted."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.volumes = EcVolumes(rig.disk, HandShell(), 1)
+        self.handlers = self.volumes.handlers | EcRemoval(rig.disk, self.volumes, set()).handlers
+        self.call(MountShards(VOLUME, COLLECTION, []))
+
+    def call(self, request: Any) -> Any:
+        (answer,) = start_call(self.handlers, request)
+        return answer
+
+    def mounted(self) -> list[int]:
+        volume = self.volumes.volumes.get(VOLUME)
+        return [] if volume is None else sorted(volume.shards)
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.rig.directory.glob(f"{COLLECTION}_{VOLUME}.*")}
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    rig = Rig(tmp_path)
+    EncodedSet(tmp_path / "set").place(rig.directory, f"{COLLECTION}_{VOLUME}")
+    yield Worker(rig)
+    rig.close()
+
+
+def test_what_is_removed_is_unmounted_before(worker: Worker) -> None:
+    assert worker.call(DeleteShards(VOLUME, COLLECTION, [0, 3])) == ShardsRemaining([1, 2, 4])
+    assert worker.mounted() == [1, 2, 4]
+    assert not worker.names() & {f"{COLLECTION}_{VOLUME}.ec{shard:02}" for shard in (0, 3)}
+
+
+def test_a_volume_of_another_collection_stays_mounted(worker: Worker) -> None:
+    before = worker.names()
+    assert worker.call(DeleteShards(VOLUME, "", list(SHARDS))) == ShardsRemaining([])
+    worker.call(DeleteEcIndex(VOLUME, ""))
+    assert (worker.mounted(), worker.names()) == (list(SHARDS), before)
