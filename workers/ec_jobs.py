@@ -55,6 +55,8 @@ class EcJob:
     progress: Progress = field(default_factory=Progress)
     done: bool = False
     error: VolumedError | None = None
+    stops: list[Reply] = field(default_factory=list)
+    """Who has told it to stop, and waits until it has."""
     shard_ids: list[int] = field(default_factory=list)
     damaged_elsewhere: list[int] = field(default_factory=list)
 
@@ -126,6 +128,8 @@ class EcJobs:
         self._running.remove(job)
         self._working.discard(job.volume_id)
         job.ended()
+        for reply in job.stops:
+            reply.result()
         if error is None:
             return
         doing = f"{job.what} volume {job.volume_id}"
@@ -160,9 +164,11 @@ class EcJobs:
 
     def _stop(self, request: StopEcJob, reply: Reply) -> None:
         job = self._jobs.pop(request.job, None)
-        if job is not None:
-            job.progress.stop()
-        reply.result()
+        if job is None or job.done:
+            reply.result()
+            return
+        job.stops.append(reply)
+        job.progress.stop()
 
 
 def _as_domain_error(doing: str, error: Exception) -> VolumedError:

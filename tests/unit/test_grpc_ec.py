@@ -11,7 +11,7 @@ import pytest
 from tests.unit.test_grpc_servicers import ScriptedNode, make_node
 from tests.unit.test_grpc_vacuum import FakeCall
 from volumed.bus import ec_calls
-from volumed.errors import Code, DiskUnavailable, VolumedError
+from volumed.errors import Code, DiskUnavailable, RetryError, VolumedError
 from volumed.grpc.server import served_methods
 from volumed.nodetable import DiskState, NodeTable, create_node_table
 from volumed.wire import volume_server_pb2 as pb
@@ -73,6 +73,16 @@ def test_a_call_that_is_cancelled_stops_its_job(script: ScriptedNode, table: Nod
         run("VolumeEcShardsRebuild", script, table, tmp_path, FakeCall(waits=3))
     assert failure.value.code is Code.CANCELLED
     assert kinds(script)[-4:] == [("disk-0", "FollowEcJob")] * 3 + [("disk-0", "StopEcJob")]
+    assert script.worker_calls()[-1][1] == ec_calls.StopEcJob(5)
+
+
+def test_a_job_of_which_nothing_is_heard_is_stopped(script: ScriptedNode, table: NodeTable, tmp_path: Path) -> None:
+    def follow(_: ec_calls.FollowEcJob) -> ec_calls.EcJobProgress:
+        raise RetryError("timed out")
+
+    script.answers[ec_calls.FollowEcJob] = follow
+    with pytest.raises(RetryError):
+        run("VolumeEcShardsRebuild", script, table, tmp_path, FakeCall())
     assert script.worker_calls()[-1][1] == ec_calls.StopEcJob(5)
 
 

@@ -161,14 +161,17 @@ def test_a_volume_that_is_compacted_is_not_encoded(worker: Worker) -> None:
 def test_who_gives_up_leaves_nothing(worker: Worker, gives_up: str) -> None:
     worker.shell.waiting = []
     job = worker.call(ENCODE).job
+    answers: list[Any] = []
     if gives_up == "stops":
-        worker.call(StopEcJob(job))
+        answers = start_call(worker.handlers, StopEcJob(job))
+        assert answers == [], "before its files are gone"
     elif gives_up == "asks no more":
         worker.now += 31
         worker.jobs.tick()
     else:
         worker.jobs.stop_all()
     worker.shell.go_on()
+    assert len(answers) == (gives_up == "stops")
     assert worker.names() == BEFORE
     assert not worker.rig.disk.volumes[1].held_while
     with pytest.raises(EcInterrupted if gives_up == "worker stops" else NodeError):
@@ -182,8 +185,9 @@ def test_what_comes_too_late_to_stop_an_encode_removes_its_result(worker: Worker
     running = next(iter(worker.jobs._jobs.values()))
     worker.shell.waiting = None
     running.progress.require_running = lambda: None  # type: ignore[method-assign]
-    worker.call(StopEcJob(job))
+    answers = start_call(worker.handlers, StopEcJob(job))
     work()
+    assert len(answers) == 1
     # The geometry stays in the `.vif`: it is the volume's own.
     assert worker.names() == BEFORE
 
@@ -213,8 +217,9 @@ def test_decode(worker: Worker, gives_up: bool) -> None:
     after = worker.names()
     if gives_up:
         worker.shell.waiting = []
-        worker.call(StopEcJob(worker.call(DECODE).job))
+        answers = start_call(worker.handlers, StopEcJob(worker.call(DECODE).job))
         worker.shell.go_on()
+        assert len(answers) == 1
         assert worker.names() == after
         assert not worker.rig.disk.arriving
     worker.run(DECODE)

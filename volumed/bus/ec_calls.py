@@ -82,6 +82,8 @@ class EcFilesView(msgspec.Struct, frozen=True):
     """From the geometry; 0: the files do not say it, or cannot be understood."""
     encode_ts_ns: int = 0
     """Identity of the encode run; likewise."""
+    deletions: tuple[int, int] | None = None
+    """How many needles the journals delete, and a checksum of which; None: not known, or none."""
 
 
 class EcListing(msgspec.Struct, frozen=True):
@@ -329,7 +331,8 @@ class FollowEcJob(Request, frozen=True):
 
 
 class StopEcJob(Request, frozen=True):
-    """Nobody wants the result: stop, and leave nothing. Absent is not an error."""
+    """Nobody wants the result: stop, and leave nothing. Answered when nothing is left, and the volume is free. Absent
+    is not an error."""
 
     job: int
 

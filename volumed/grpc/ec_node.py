@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from volumed.bus.ec_calls import (
@@ -37,6 +37,7 @@ __all__ = ["EcHolder", "EcNode", "latest_run", "of_run"]
 _POLL_MIN_S = 0.005
 _POLL_MAX_S = 0.25
 _LOCK_POLL_S = 0.2
+_STOP_TIMEOUT_S = 60.0
 _LIST_TIMEOUT_S = 120.0
 _FOLD_TIMEOUT_S = 600.0
 _FILES = FileIO()
@@ -187,9 +188,11 @@ class EcNode:
                 call.wait(pause_s)
                 _require_lasting(call)
                 pause_s = min(2 * pause_s, _POLL_MAX_S)
-        finally:
-            if call.ended:
-                self.node.worker(disk_id, StopEcJob(job))
+        except VolumedError:
+            # Who comes next finds the volume free. A worker that does not answer ends it when nobody asks any more.
+            with suppress(VolumedError):
+                self.node.worker(disk_id, StopEcJob(job), _STOP_TIMEOUT_S)
+            raise
 
 
 def _require_lasting(call: Call) -> None:
