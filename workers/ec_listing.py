@@ -12,9 +12,11 @@ from volumed.bus.router import Reply
 from volumed.erasure.code import SHARDS_MAX
 from volumed.erasure.discovery import EcFiles
 from volumed.erasure.errors import OtherEncodeRun
+from volumed.erasure.names import JOURNAL
 from volumed.errors import FormatError
 from volumed.storage.disk import Disk
 from volumed.storage.ec_files import list_ec_files, mirror_files, paths_elsewhere, remove_ec_files
+from volumed.storage.ec_journal import summarize_journals
 from volumed.storage.fileio import disk_error
 from volumed.storage.site import DiskSite, VolumePaths
 from workers.ec_volumes import EcVolumes
@@ -102,4 +104,15 @@ def _view(site: DiskSite, files: EcFiles, mounted: list[int]) -> EcFilesView:
         dat_size=dat_size,
         data_shards=data_shards,
         encode_ts_ns=encode_ts_ns,
+        deletions=_deletions(site, files),
     )
+
+
+def _deletions(site: DiskSite, files: EcFiles) -> tuple[int, int] | None:
+    # In a journal that disks share may be what the readers of this one do not know yet.
+    if site.index_mates or not any(there.get(JOURNAL) for there in (files.data, files.index)):
+        return None
+    try:
+        return summarize_journals(site.files, site.paths(files.collection, files.volume_id))
+    except OSError:
+        return None

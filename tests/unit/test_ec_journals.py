@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.ec_sets import EncodedSet
@@ -14,13 +15,15 @@ from tests.erasure_kit import WIDTH, FailingIO
 from tests.hand_shell import HandShell, start_call
 from tests.storage_kit import BreakableFiles, Rig
 from volumed.bus.calls import Empty
-from volumed.bus.ec_calls import DeleteEcNeedle, FoldJournal, MergeJournal, MountShards, UnmountShards
+from volumed.bus.ec_calls import DeleteEcNeedle, FoldJournal, ListEcFiles, MergeJournal, MountShards, UnmountShards
+from volumed.config.node import DiskConfig
 from volumed.erasure.errors import BadEcIndex, EcVolumeNotFound, NoSuchEcNeedle
 from volumed.erasure.index import find_row
 from volumed.erasure.journal import decode_journal, encode_journal
 from volumed.errors import DiskError
 from volumed.storage.fileio import FileIO
 from workers.ec_journals import EcJournals
+from workers.ec_listing import EcListings
 from workers.ec_volumes import EcVolumes
 
 VOLUME = 7
@@ -34,7 +37,8 @@ class Worker:
         self.shell = HandShell()
         self.volumes = EcVolumes(rig.disk, self.shell, 1)
         journals = EcJournals(rig.disk, self.shell, self.volumes)
-        self.handlers = self.volumes.handlers | journals.handlers
+        listings = EcListings(rig.disk, self.shell, self.volumes)
+        self.handlers = self.volumes.handlers | journals.handlers | listings.handlers
 
     def call(self, request: Any) -> Any:
         (answer,) = start_call(self.handlers, request)
@@ -46,6 +50,12 @@ class Worker:
 
     def delete(self, key: int) -> Any:
         return self.call(DeleteEcNeedle(VOLUME, key))
+
+    def listed(self) -> tuple[int, int] | None:
+        """What other disks are told of the journal."""
+        (files,) = self.call(ListEcFiles(VOLUME)).volumes
+        deletions: tuple[int, int] | None = files.deletions
+        return deletions
 
     def journal(self) -> list[int]:
         return decode_journal(self.rig.path(f"{VOLUME}.ecj").read_bytes())
@@ -93,6 +103,23 @@ def test_deleting_twice_changes_nothing(worker: Worker) -> None:
     assert worker.delete(3) == Empty()
     assert worker.delete(3) == Empty()
     assert worker.journal() == [3]
+
+
+def test_a_listing_tells_which_needles_are_deleted_in_whatever_order(worker: Worker) -> None:
+    assert worker.listed() is None
+    told = []
+    for keys in ([3, 5], [5, 3, 5], [4, 5]):
+        worker.rig.path(f"{VOLUME}.ecj").write_bytes(encode_journal(keys))
+        told.append(worker.listed())
+    assert told[0] == told[1] != told[2]
+    assert [found and found[0] for found in told] == [2, 2, 2]
+
+
+def test_a_journal_that_disks_share_says_nothing_about_what_one_of_them_knows(rig: Rig) -> None:
+    mate = DiskConfig(1, str(rig.directory / "mate"), rig.config.idx_directory)
+    rig.node = msgspec.structs.replace(rig.node, disks=(rig.config, mate))
+    rig.path(f"{VOLUME}.ecj").write_bytes(encode_journal([3]))
+    assert Worker(rig).listed() is None
 
 
 def test_what_the_index_does_not_have_cannot_be_deleted(worker: Worker) -> None:

@@ -32,6 +32,7 @@ class Workers:
         self.done: list[tuple[int, str, int]] = []
         self.hangs: Callable[[int, Request], bool] = lambda _disk, _request: False
         self.indexed = {OF_HUNG: {HUNG}, OF_OTHER: {OTHER}}
+        self.deletions: tuple[int, int] | None = None
 
     def call(self, disk_id: int, request: Any, timeout_s: float) -> Any:
         limit_s = timeout_s if timeout_s < AT_ONCE_S else LIMIT_S
@@ -52,7 +53,8 @@ class Workers:
         volumes = []
         for volume_id, disks in self.indexed.items():
             data = {".ecx": 17, ".ecj": 8, ".vif": 9} if disk_id in disks else {}
-            volumes.append(ec_calls.EcFilesView("", volume_id, {disk_id: 100}, [], data, {}, []))
+            view = ec_calls.EcFilesView("", volume_id, {disk_id: 100}, [], data, {}, [], deletions=self.deletions)
+            volumes.append(view)
         return ec_calls.EcListing(ec_calls.EcDirectories(f"/{disk_id}", f"/{disk_id}"), volumes)
 
 
@@ -136,3 +138,11 @@ def test_a_disk_that_hangs_while_others_read_it(rig: Rig) -> None:
     rig.workers.thawed.set()
     late = {(SOUND, OF_HUNG), (OTHER, OF_HUNG)}
     rig.until(lambda: rig.workers.mounted() >= late and rig.workers.merged() >= late)
+
+
+def test_disks_that_know_the_same_tell_each_other_nothing(rig: Rig) -> None:
+    rig.workers.indexed = {OF_HUNG: set(range(DISKS))}
+    steps = planner.ShardPlanner(rig.workers.call, DISKS).merges(range(DISKS))
+    assert [step.disk_id for step in steps] == list(range(DISKS))
+    rig.workers.deletions = (1, 5)
+    assert not planner.ShardPlanner(rig.workers.call, DISKS).merges(range(DISKS))

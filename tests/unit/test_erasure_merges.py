@@ -9,9 +9,10 @@ KEY = ("", 9)
 Disk = dict[tuple[str, int], EcFiles]
 
 
-def disk(*shards: int, index: int | None = 17, journal: int | None = 0) -> Disk:
+def disk(*shards: int, index: int | None = 17, journal: int | None = 0, deletions: int | None = None) -> Disk:
     data = {".ecx": index, ".ecj": journal}
-    return {KEY: EcFiles(*KEY, shards=dict.fromkeys(shards, 100), data=data, index=data)}
+    known = None if deletions is None else (1, deletions)
+    return {KEY: EcFiles(*KEY, shards=dict.fromkeys(shards, 100), data=data, index=data, deletions=known)}
 
 
 def test_every_disk_with_shards_learns_from_all_that_have_a_journal() -> None:
@@ -43,3 +44,17 @@ def test_nothing_is_read_when_nothing_is_deleted_but_indexes_on_demand() -> None
     disks = [disk(0), disk(1), disk(2, index=0)]
     assert plan_merges(disks) == []
     assert plan_merges(disks, indexes=True) == [Merge(0, [1], KEY), Merge(1, [0], KEY), Merge(2, [0, 1], KEY)]
+
+
+def test_nobody_learns_from_who_knows_the_same() -> None:
+    disks = [disk(shard, journal=8, deletions=5) for shard in range(3)]
+    assert plan_merges(disks) == []
+    assert plan_merges(disks, 1) == []
+    assert [merge.sources for merge in plan_merges(disks, indexes=True)] == [[1, 2], [0, 2], [0, 1]]
+    disks.append(disk(3, journal=8, deletions=6))
+    assert [merge.sources for merge in plan_merges(disks)] == [[3], [3], [3], [0, 1, 2]]
+
+
+def test_what_is_not_known_is_looked_at() -> None:
+    disks = [disk(0, journal=8, deletions=5), disk(1, journal=None), disk(2)]
+    assert [(merge.disk, merge.sources) for merge in plan_merges(disks)] == [(0, [1]), (1, [0]), (2, [0, 1])]

@@ -76,6 +76,8 @@ class EcFiles:
     """By extension: the other files in the data directory."""
     index: dict[str, int | None] = field(default_factory=dict)
     """The same of the index directory; the same mapping when that is the same directory."""
+    deletions: tuple[int, int] | None = None
+    """How many needles the journals delete, and a checksum of which; None: not known, or none."""
     leftovers: list[tuple[bool, str]] = field(default_factory=list)
     """(in the index directory, name) of files that an operation has not finished and that nobody will miss."""
 

@@ -29,6 +29,7 @@ def plan_merges(
 ) -> list[Merge]:
     """Every disk with shards learns from all that know something; with ``only`` it is between that disk and each of
     the others. Knowledge is in journals, and, only looked for with ``indexes``, in an index with deletions folded in.
+    Nobody learns from a journal that deletes the same as the own one: that is how it is at most starts.
     """
     merges = []
     for key in sorted({key for disk in disks for key in disk}):
@@ -37,6 +38,8 @@ def plan_merges(
         for disk in having:
             files = disks[disk][key]
             sources = [other for other in knowing if other != disk and only in (None, disk, other)]
+            if not indexes and files.deletions is not None:
+                sources = [other for other in sources if disks[other][key].deletions != files.deletions]
             if sources and files.shards and files.has_index:
                 merges.append(Merge(disk, sources, key))
     return merges

@@ -170,7 +170,12 @@ def _log_unmounted(disk_id: int, request: MountShards, result: Any) -> None:
 def _files(listing: EcListing) -> dict[VolumeKey, EcFiles]:
     return {
         (view.collection, view.volume_id): EcFiles(
-            view.collection, view.volume_id, shards=view.shards, data=view.data, index=view.index
+            view.collection,
+            view.volume_id,
+            shards=view.shards,
+            data=view.data,
+            index=view.index,
+            deletions=view.deletions,
         )
         for view in listing.volumes
     }

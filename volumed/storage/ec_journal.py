@@ -13,11 +13,12 @@ from collections.abc import Collection
 from volumed.erasure.index import fold
 from volumed.erasure.journal import ID_LENGTH, decode_journal, decode_whole_journal, encode_journal, news
 from volumed.erasure.names import INDEX, JOURNAL
+from volumed.formats.checksum import crc32c
 from volumed.storage.ec_files import index_path
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.site import VolumePaths
 
-__all__ = ["EcJournal", "fold_at", "merge_at", "read_journals"]
+__all__ = ["EcJournal", "fold_at", "merge_at", "read_journals", "summarize_journals"]
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +107,13 @@ def read_journals(files: FileIO, paths: VolumePaths) -> set[int]:
     """The deletions in the journals of a volume, wherever they are. Raises `OSError`."""
     places = dict.fromkeys((paths.data(JOURNAL), paths.index(JOURNAL)))
     return {key for path in places for key in decode_journal(files.read_file(path) or b"")}
+
+
+def summarize_journals(files: FileIO, paths: VolumePaths) -> tuple[int, int]:
+    """How many needles the journals of a volume delete, and a checksum of which, in whatever order. Raises
+    `OSError`."""
+    keys = sorted(read_journals(files, paths))
+    return len(keys), crc32c(encode_journal(keys))
 
 
 def merge_at(files: FileIO, paths: VolumePaths, keys: Collection[int]) -> None:
