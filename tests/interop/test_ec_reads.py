@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -117,6 +118,27 @@ def test_with_a_server_away(spread: Spread) -> None:
 def test_a_server_without_shards_passes_reads_on(spread: Spread, tmp_path: Path) -> None:
     with Volumed(tmp_path / "v", master=spread.servers.master) as node:
         assert spread.files.wrong_at(node) == {}
+
+
+def test_a_server_with_too_few_shards_passes_reads_on(files: EcFiles, tmp_path: Path) -> None:
+    """While a decode removes shards, the volume is on one server, and others still have some of them."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for extension in (".dat", ".idx", ".vif"):
+        shutil.copy(files.path(extension), data)
+    with (
+        Master(tmp_path / "m") as master,
+        Volumed(tmp_path / "a", master=master, dirs=[data]),
+        Volumed(tmp_path / "b", master=master) as left,
+        Node(left) as node,
+    ):
+        files.lay(left.dirs[0], range(9))
+        mount(node, VOLUME, range(9))
+        wait_for_shards(master, VOLUME, {shard: {left.address} for shard in range(9)})
+        unmount(node, VOLUME, range(5))
+        wait_until(lambda: not files.wrong_at(left), timeout_s=LIMIT_S, what="all is read")
+        fid = files.with_first_shard([0])[0]
+        assert get(left.address, f"/{fid}?proxied=true").status == 500
 
 
 def test_without_a_master(files: EcFiles, tmp_path: Path) -> None:

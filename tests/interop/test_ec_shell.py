@@ -92,8 +92,9 @@ def test_decode(cluster: EcCluster) -> None:
         cluster.delete(volume, key, node)
     with Readers(volume, cluster.servers) as readers:
         cluster.shell(f"ec.decode -collection {volume.collection} -volumeId {volume.id} -checkMinFreeSpace=false")
-    # While the shell removes shards, servers that still have some of them cannot read.
-    failed = [wrong for wrong in readers.wrong if wrong.status != 500]
+    # While the shell removes shards, the reference cannot read where some of them are left; and ours may ask it.
+    has_references = any(isinstance(server, WeedVolume) for server in cluster.servers)
+    failed = [wrong for wrong in readers.wrong if not (has_references and wrong.status == 500)]
     assert [wrong for wrong in failed if not is_recovered_by_the_reference(cluster, volume, wrong)] == []
     cluster.await_shards(volume, lambda found: not found, "no shards")
     assert len(cluster.files(volume, ".dat")) == 1

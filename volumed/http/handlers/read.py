@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from urllib.parse import quote_plus
 
 from volumed.bus.calls import Location, LookupVolume
+from volumed.erasure.errors import EcReadFailed
 from volumed.errors import DiskUnavailable, FormatError, NeedleDeleted, NeedleNotFound, VolumedError, VolumeNotFound
 from volumed.formats.fileid import parse_key_cookie, parse_volume_id
 from volumed.formats.needle import Buffer
@@ -49,6 +50,8 @@ __all__ = ["hand_over", "handle_read"]
 _log = logging.getLogger(__name__)
 
 _LOCATIONS_MAX_AGE_S = 600.0
+_MOVED_MAX_AGE_S = 1.0
+"""When shards are gone from where they were a moment ago."""
 _INLINE_BYTES_MAX = 64 << 10
 """More than this is not decompressed on the loop."""
 _INLINE_PLAIN_BYTES_MAX = 1 << 20
@@ -95,10 +98,11 @@ async def handle_read(request: Request, node: Node) -> Response:
         return await _answer(request, node, query, path, stored)
     except VolumeNotFound:
         return await _answer_from_elsewhere(request, node, query, path, volume_id)
-    except DiskUnavailable as error:
+    except (DiskUnavailable, EcReadFailed) as error:
         _log.warning("%s %s: %s", request.request_id.decode(), request.path, error.text, extra={"volume": volume_id})
-        response = await _answer_from_elsewhere(request, node, query, path, volume_id)
-        # The object may be on the disk that does not serve: 404 would say that it is gone.
+        max_age_s = _MOVED_MAX_AGE_S if isinstance(error, EcReadFailed) else _LOCATIONS_MAX_AGE_S
+        response = await _answer_from_elsewhere(request, node, query, path, volume_id, max_age_s)
+        # The object may be on the disk that does not serve, or in shards that come back: 404 would say that it is gone.
         return _broken(node) if response.status == 404 else response
     except NeedleNotFound:
         return _unknown(node)
@@ -257,17 +261,29 @@ async def _prepend(first: list[Buffer], rest: AsyncIterator[Buffer]) -> AsyncGen
 
 
 async def _answer_from_elsewhere(
-    request: Request, node: Node, query: Form, path: ParsedPath, volume_id: int
+    request: Request,
+    node: Node,
+    query: Form,
+    path: ParsedPath,
+    volume_id: int,
+    max_age_s: float = _LOCATIONS_MAX_AGE_S,
 ) -> Response:
     # DEVIATE: the reference does not look at `proxied` here; two servers with stale tables ask each other for ever.
     if node.config.read_mode == "local" or query.get("proxied") == "true":
         return _unknown(node)
-    return await hand_over(request, node, query, path, volume_id)
+    return await hand_over(request, node, query, path, volume_id, max_age_s)
 
 
-async def hand_over(request: Request, node: Node, query: Form, path: ParsedPath, volume_id: int) -> Response:
-    """Have another server with this volume answer."""
-    location = await _choose_location(node, volume_id)
+async def hand_over(
+    request: Request,
+    node: Node,
+    query: Form,
+    path: ParsedPath,
+    volume_id: int,
+    max_age_s: float = _LOCATIONS_MAX_AGE_S,
+) -> Response:
+    """Have another server with this volume answer, one that the master has named in the last ``max_age_s`` seconds."""
+    location = await _choose_location(node, volume_id, max_age_s)
     if location is None:
         return _unknown(node)
     if node.config.read_mode == "proxy":
@@ -278,8 +294,8 @@ async def hand_over(request: Request, node: Node, query: Form, path: ParsedPath,
     return redirect_response(request, 301, go_bytes(target))
 
 
-async def _choose_location(node: Node, volume_id: int) -> Location | None:
-    lookup = LookupVolume(volume_id, max_age_s=_LOCATIONS_MAX_AGE_S)
+async def _choose_location(node: Node, volume_id: int, max_age_s: float) -> Location | None:
+    lookup = LookupVolume(volume_id, max_age_s=max_age_s)
     try:
         found = await node.supervisor.call(lookup, CALL_TIMEOUT_S)
     except VolumedError as error:
