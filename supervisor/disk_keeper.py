@@ -123,6 +123,7 @@ class DiskKeeper:
     def _ended(self, process: Process, status: int) -> None:
         self._process = None
         self.identity = None
+        self.disk.tasks = []
         if self._stopping:
             return
         told_us = self.disk.state is DiskState.FAILED

@@ -65,6 +65,10 @@ def _disk_samples(node: Node) -> Iterator[Stated]:
         yield Stated(families.DISK_ERROR, (name, "error"), bool(disk.problem) or disk.state in _BROKEN)
         for state in DiskState:
             yield Stated(families.DISK_STATE, (name, state.name.lower()), disk.state is state)
+        for task in disk.tasks:
+            labels = name, task.what, str(task.volume_id)
+            yield Stated(families.TASKS, (*labels, "done"), task.done_bytes)
+            yield Stated(families.TASKS, (*labels, "all"), task.total_bytes)
         yield Stated(families.WORKER_RESTARTS, (name,), max(0, disk.epoch - 1))
 
 

@@ -17,7 +17,7 @@ from supervisor.disks import BEHAVIOUR, Behaviour
 from volumed.bus import calls, events
 from volumed.config.node import DiskConfig, NodeConfig
 from volumed.errors import NoFreeSpace, VolumeExists
-from volumed.formats.report import SHARDS_PER_SLOT, EcVolumeReport, VolumeReport
+from volumed.formats.report import SHARDS_PER_SLOT, EcVolumeReport, TaskReport, VolumeReport
 from volumed.formats.volumename import display_disk_type
 from volumed.nodetable import DiskState
 
@@ -57,6 +57,7 @@ class Disk:
     uuid: str = ""
     volumes: dict[int, events.VolumeStatistics] = field(default_factory=dict)
     ec_volumes: dict[int, EcVolumeReport] = field(default_factory=dict)
+    tasks: list[TaskReport] = field(default_factory=list)
     total_bytes: int = 0
     free_bytes: int = 0
     reserved_bytes: int = 0
@@ -89,6 +90,7 @@ class Disk:
         """Nothing is known of it any more."""
         self.volumes.clear()
         self.ec_volumes.clear()
+        self.tasks = []
 
     def _shard_slots(self) -> int:
         return math.ceil(self._shard_count() / SHARDS_PER_SLOT)
@@ -121,6 +123,7 @@ class Node:
         for volume_id in report.gone:
             disk.volumes.pop(volume_id, None)
         disk.ec_volumes = {volume.id: volume for volume in report.ec_volumes}
+        disk.tasks = report.tasks
         limits = disk.slots
         disk.total_bytes = report.total_bytes
         disk.free_bytes = report.free_bytes
@@ -284,6 +287,7 @@ def _disk_view(disk: Disk) -> calls.DiskStatusView:
         space_low=disk.space_low,
         worker_starts=disk.epoch,
         changed_at_s=disk.changed_at_s,
+        tasks=disk.tasks,
     )
 
 

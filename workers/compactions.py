@@ -36,6 +36,7 @@ from volumed.errors import (
     VolumeNotFound,
     VolumeUnavailable,
 )
+from volumed.formats.report import TaskReport
 from volumed.metrics.families import VACUUM_COMMITS, VACUUM_COMPACTIONS, VACUUM_SECONDS, Family
 from volumed.metrics.recorder import Recorder
 from volumed.storage.compaction import Compacted, Compaction
@@ -69,6 +70,7 @@ class _Work:
     """What is being done to a volume: its compaction or its commit."""
 
     compaction: Compaction
+    began_at_s: float
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -107,6 +109,13 @@ class Compactions:
     def is_working_on(self, volume_id: int) -> bool:
         """Whether the volume is being compacted or committed."""
         return volume_id in self._working
+
+    def tasks(self) -> list[TaskReport]:
+        """What is under way."""
+        return [
+            TaskReport("vacuum", key, work.began_at_s, work.compaction.processed_bytes, work.compaction.total_bytes)
+            for key, work in self._working.items()
+        ]
 
     def interrupt(self, volume_id: int, afterwards: Callable[[], None]) -> None:
         """Stop what `is_working_on` says, then call ``afterwards``. A commit that is past the point of no return comes
@@ -251,7 +260,7 @@ class Compactions:
     def _begin(self, compaction: Compaction) -> None:
         volume = compaction.volume
         volume.compacting = True
-        self._working[volume.volume_id] = _Work(compaction)
+        self._working[volume.volume_id] = _Work(compaction, time.time())
 
     def _end(self, volume_id: int) -> None:
         work = self._working.pop(volume_id)

@@ -22,6 +22,7 @@ from volumed.bus.router import Reply
 from volumed.erasure.coding import Coder
 from volumed.erasure.columns import Progress
 from volumed.errors import NodeError, VolumedError
+from volumed.formats.report import TaskReport
 from volumed.storage.fileio import FileIO, disk_error
 from workers.coding.process import CodingProcess
 from workers.ec_removal import require_idle
@@ -52,6 +53,7 @@ class EcJob:
     asked_at: float
     ended: Callable[[], None]
     """Lets go of what the job needs."""
+    began_at_s: float = field(default_factory=time.time)
     progress: Progress = field(default_factory=Progress)
     done: bool = False
     error: VolumedError | None = None
@@ -135,6 +137,13 @@ class EcJobs:
         doing = f"{job.what} volume {job.volume_id}"
         job.error = _as_domain_error(doing, error)
         _log.warning("%s: %s", doing, job.error.text)
+
+    def tasks(self) -> list[TaskReport]:
+        """What is under way."""
+        return [
+            TaskReport(job.what, job.volume_id, job.began_at_s, job.progress.done_bytes, job.progress.total_bytes)
+            for job in self._running
+        ]
 
     def tick(self) -> None:
         """Stop what nobody asks about."""

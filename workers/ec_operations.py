@@ -18,6 +18,7 @@ from volumed.bus.ec_calls import (
     WipeEcFiles,
 )
 from volumed.bus.router import Reply
+from volumed.formats.report import TaskReport
 from volumed.storage.disk import Disk
 from workers.compactions import Compactions
 from workers.ec_takeover import EcTakeover
@@ -59,6 +60,10 @@ class EcOperations:
             ),
             self._serve,
         )
+
+    def tasks(self) -> list[TaskReport]:
+        """What is under way."""
+        return [] if self._jobs is None else self._jobs.tasks()
 
     def tick(self) -> None:
         """Stop what nobody asks about."""

@@ -34,6 +34,7 @@ from volumed.bus.tier_calls import TierRequest
 from volumed.config.node import NodeConfig
 from volumed.errors import DiskError
 from volumed.formats.needle import record_length
+from volumed.formats.report import TaskReport
 from volumed.metrics.recorder import Recorder
 from volumed.storage.disk import Disk
 from volumed.storage.fileio import SpaceInfo
@@ -122,6 +123,7 @@ class VolumeHost:
         self._compactions = Compactions(disk, shell, node.compaction_bytes_per_s, recorder)
         self._ec_takeover = EcTakeover(disk, shell)
         self._ec_operations = EcOperations(disk, shell, self._ec, self._compactions, self._ec_takeover)
+        self._has_tasks = False
         self._lasting: dict[type[Any], Callable[[Any, Reply], None]] = {
             **self._spools.handlers,
             **self._compactions.handlers,
@@ -316,7 +318,8 @@ class VolumeHost:
         for remains in self._disk.take_remains():
             drop_entries(self._disk, self._shell, remains.map_id)
             self._shell.in_background(remains.files.clear, _nothing, _nothing)
-        self._report_changes(always=self._ticks % _PULSE_TICKS == 0)
+        had_tasks, self._has_tasks = self._has_tasks, bool(self._tasks())
+        self._report_changes(always=self._ticks % _PULSE_TICKS == 0 or had_tasks or self._has_tasks)
         if self._ticks % _SPACE_TICKS == 0 and not self._probing:
             self._probing = True
             self._shell.in_background(self._disk.probe_space, self._space_known, self._space_unknown)
@@ -347,6 +350,9 @@ class VolumeHost:
             event = VolumesChanged(self._disk.config.disk_id, self._epoch, mounted or [], gone or [])
             self._shell.publish(event)
 
+    def _tasks(self) -> list[TaskReport]:
+        return [*self._compactions.tasks(), *self._ec_operations.tasks()]
+
     def _report_changes(self, *, always: bool = False) -> None:
         changed, gone = self._disk.changes()
         if changed or gone or always:
@@ -368,6 +374,7 @@ class VolumeHost:
                 volumes_max=disk.volumes_max(options.volume_size_limit_bytes, options.preallocate),
                 max_file_key=disk.max_file_key(),
                 ec_volumes=self._ec.reports(),
+                tasks=self._tasks(),
             )
         )
 

@@ -1,13 +1,14 @@
-"""Encodes, rebuilds and decodes of a real node that are given up in the middle, and what is known of shards after a
-rebuild."""
+"""Encodes, rebuilds and decodes of a real node while they are under way: who sees them, and what is left when they are
+given up. And what is known of shards after a rebuild."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import random
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 
 from tests.cluster import Master, Volumed
 from tests.grpc_kit import RPC_TIMEOUT_S, Call, Node, Put, allocate
-from tests.processes import wait_until
+from tests.metrics_kit import scrape
+from tests.processes import free_port, wait_until
 from tests.web import get
 from volumed.wire import volume_server_pb2 as pb
 
@@ -35,7 +37,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     home = tmp_path_factory.mktemp("tasks")
     with (
         Master(home / "m") as master,
-        Volumed(home / "v", master=master, dirs=[home / "d"]) as server,
+        Volumed(home / "v", master=master, dirs=[home / "d"], flags=[f"-metricsPort={free_port()}"]) as server,
         Node(server) as node,
     ):
         yield node
@@ -75,6 +77,12 @@ def command(pid: int) -> bytes:
         return b""
 
 
+def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def give_up(node: Node, call: Call, title: str, unfinished: str) -> None:
     """Begin, cancel as soon as there is a file that ends so, with the coding process held, and wait until nothing is
     done any more. On a slow machine it may be done before it is cancelled."""
@@ -86,9 +94,7 @@ def give_up(node: Node, call: Call, title: str, unfinished: str) -> None:
     wait_until(
         lambda: begun.done() or bool(is_under_way() and coding_process(node, title)), timeout_s=LIMIT_S, what=title
     )
-    for pid in coding_process(node, title):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
+    signal_all(coding_process(node, title), signal.SIGSTOP)
     begun.cancel()
     wait_until(
         lambda: not is_under_way() and not coding_process(node, title), timeout_s=LIMIT_S, what=f"the end of {title}"
@@ -105,6 +111,34 @@ def test_an_encode_that_is_cancelled_leaves_nothing_and_the_volume_free(node: No
     assert files(node, 1) == before
     assert node.run(rpc(ENCODE, 1)) == {}
     assert set(files(node, 1)) > set(before)
+
+
+def test_an_operation_that_is_under_way_is_seen(node: Node) -> None:
+    fill(node, 6)
+    title = "volumed: encode volume 6"
+    for _ in range(TRIES):
+        begun = node.stub.VolumeEcShardsGenerate.future(rpc(ENCODE, 6).message, timeout=RPC_TIMEOUT_S)
+        wait_until(lambda b=begun: b.done() or bool(coding_process(node, title)), timeout_s=LIMIT_S, what=title)
+        held = coding_process(node, title)
+        signal_all(held, signal.SIGSTOP)
+        wait_until(lambda b=begun: b.done() or seen(node, 6) == (True, True), timeout_s=LIMIT_S, what="the task")
+        if not begun.done():
+            break
+    else:
+        pytest.fail("all were done before they could be seen")
+    signal_all(held, signal.SIGCONT)
+    begun.result()
+    wait_until(lambda: seen(node, 6) == (False, False), timeout_s=LIMIT_S, what="the end of the task")
+
+
+def seen(node: Node, volume_id: int) -> tuple[bool, bool]:
+    """Whether metrics and status page tell of an encode."""
+    (flag,) = node.server.flags
+    labels = {"dir": str(node.server.dirs[0]), "task": "encode", "volume": str(volume_id), "type": "all"}
+    metrics = scrape(int(flag.partition("=")[2]))
+    page = get(node.server.address, "/ui/index.html").body.decode()
+    is_shown = re.search(rf"<td>encode<td[^>]*>{volume_id}<td", page)
+    return metrics.value("volumed_task_bytes", **labels) is not None, is_shown is not None
 
 
 def test_after_an_encode_that_is_cancelled_the_next_one_can_begin_at_once(node: Node) -> None:

@@ -250,6 +250,16 @@ def test_a_stopped_compaction_leaves_nothing(rig: Rig) -> None:
         vacuum.commit()
 
 
+def test_a_vacuum_that_is_under_way_is_told(rig: Rig) -> None:
+    rig.allocate()
+    vacuum = Vacuum(rig)
+    vacuum.start()
+    (task,) = vacuum.compactions.tasks()
+    assert (task.what, task.volume_id, task.total_bytes) == ("vacuum", 1, rig.disk.volumes[1].dat_end)
+    vacuum.shell.run()
+    assert vacuum.compactions.tasks() == []
+
+
 def test_who_does_not_ask_any_more_has_given_up(rig: Rig) -> None:
     rig.allocate()
     vacuum = Vacuum(rig)

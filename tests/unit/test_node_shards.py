@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from supervisor.node import Node
 from volumed.bus import calls, events
 from volumed.config.node import DiskConfig, NodeConfig
 from volumed.errors import NoFreeSpace
-from volumed.formats.report import EcVolumeReport, VolumeReport
+from volumed.formats.report import EcVolumeReport, TaskReport, VolumeReport
 from volumed.nodetable import DiskState
 
 VOLUMES_MAX = 3
@@ -27,18 +28,26 @@ def node(tmp_path: Path) -> Node:
     return made
 
 
+TASK = TaskReport("encode", 5, 1.0, 10, 100)
+
+
 def ec_volume(*shards: int, disk_id: int = 0, volume_id: int = 5, length: int = 100, **fields: Any) -> EcVolumeReport:
     return EcVolumeReport(volume_id, "", dict.fromkeys(shards, length), disk_id, **fields)
 
 
 def report(
-    node: Node, *ec_volumes: EcVolumeReport, disk_id: int = 0, space_low: bool = False, volumes: int = 0
+    node: Node,
+    *ec_volumes: EcVolumeReport,
+    disk_id: int = 0,
+    space_low: bool = False,
+    volumes: int = 0,
+    tasks: Sequence[TaskReport] = (),
 ) -> bool:
     statistics = [events.VolumeStatistics(VolumeReport(100 + i, 8, disk_id=disk_id), 0) for i in range(volumes)]
     return node.take_report(
         events.DiskReport(
             disk_id, 1, full=True, volumes=statistics, gone=[], total_bytes=1000, free_bytes=500, space_low=space_low,
-            volumes_max=VOLUMES_MAX, max_file_key=0, ec_volumes=list(ec_volumes),
+            volumes_max=VOLUMES_MAX, max_file_key=0, ec_volumes=list(ec_volumes), tasks=list(tasks),
         )
     )  # fmt: skip
 
@@ -78,8 +87,10 @@ def test_a_disk_that_is_away_tells_nothing_and_is_remembered(node: Node):
 
 
 def test_a_disk_that_fails_is_forgotten(node: Node):
-    report(node, ec_volume(0), volumes=1)
+    report(node, ec_volume(0), volumes=1, tasks=[TASK])
+    assert node.disks[0].tasks == [TASK]
     node.disks[0].forget_volumes()
+    assert node.disks[0].tasks == []
     assert shards(node) == []
     assert not node.holds(100)
 

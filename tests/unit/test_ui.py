@@ -16,7 +16,7 @@ from volumed.bus.bodypool import BodyPool
 from volumed.bus.calls import DiskStatusView, NodeStatusView, ReadHistoryView, ServerState, VolumeView
 from volumed.config.node import NodeConfig
 from volumed.errors import NodeError
-from volumed.formats.report import EcVolumeReport
+from volumed.formats.report import EcVolumeReport, TaskReport
 from volumed.http.pages.markup import duration_text, fill, size_text
 from volumed.http.pages.ui import page_pieces
 from volumed.http.server import NodeHandler
@@ -61,6 +61,15 @@ def test_the_page_tells_what_the_contract_asks_for() -> None:
         assert part in shown
     assert "Remote Volumes" not in shown
     assert "Erasure Coding Shards" not in shown
+
+
+def test_running_tasks_are_listed_as_long_as_there_are_any() -> None:
+    encode = TaskReport("encode", 12, 940.0, 3 << 20, 8 << 20)
+    rebuild = TaskReport("rebuild", 9, 999.0, 0, 0)
+    html = page(msgspec.structs.replace(STATUS, disks=[disk(0, tasks=[encode]), disk(1, tasks=[rebuild])]))
+    assert "Running Tasks 2 Task Volume Disk Done Size Since" in text(html)
+    assert "encode 12 0 37.5% 8.00 MiB 1m 0s rebuild 9 1 – – 1s" in text(html)
+    assert "Running Tasks" not in page()
 
 
 def test_shards_are_listed_by_volume_and_disk() -> None:

@@ -142,7 +142,9 @@ def test_nothing_else_happens_to_a_volume_that_is_encoded(worker: Worker) -> Non
     with pytest.raises(VolumeBusy):
         worker.rig.disk.delete(DeleteVolume(1))
     worker.rig.store(put(4, b"written meanwhile"), delete(2))
+    assert [(task.what, task.volume_id) for task in worker.jobs.tasks()] == [("encode", 1)]
     worker.shell.go_on()
+    assert worker.jobs.tasks() == []
     assert worker.rig.read(1, 4).data == b"written meanwhile"
     assert worker.rig.path("1.ecx").stat().st_size == 3 * 17, "of what was there when it began"
     assert worker.rig.disk.unmount(1) is not None

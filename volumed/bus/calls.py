@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from volumed.formats.report import EcVolumeReport
+from volumed.formats.report import EcVolumeReport, TaskReport
 
 __all__ = [
     "AllocateVolume",
@@ -229,6 +229,8 @@ class DiskStatusView(msgspec.Struct, frozen=True):
     """How many workers the disk has had (the epoch of the last one)."""
     changed_at_s: float = 0.0
     """When the disk came into its state; 0 = it never was in another."""
+    tasks: list[TaskReport] = []
+    """What its worker has under way."""
 
 
 class ReadHistoryView(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from volumed.formats.report import EcVolumeReport, VolumeReport
+from volumed.formats.report import EcVolumeReport, TaskReport, VolumeReport
 
 __all__ = [
     "BackendSettings",
@@ -85,6 +85,8 @@ class DiskReport(Event, frozen=True):
     """Free, but not for us."""
     ec_volumes: list[EcVolumeReport] = []
     """All that are mounted, in every report."""
+    tasks: list[TaskReport] = []
+    """All that are under way, in every report. While there are any there is one every second."""
 
 
 class VolumesChanged(Event, frozen=True):

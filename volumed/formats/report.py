@@ -10,7 +10,7 @@ from struct import Struct
 import msgspec
 from xxhash import xxh64_intdigest
 
-__all__ = ["SHARDS_PER_SLOT", "EcVolumeReport", "VolumeReport", "volume_hash", "volumes_digest"]
+__all__ = ["SHARDS_PER_SLOT", "EcVolumeReport", "TaskReport", "VolumeReport", "volume_hash", "volumes_digest"]
 
 SHARDS_PER_SLOT = 10
 """So many shards take the place of one volume, whatever their ratio."""
@@ -63,6 +63,19 @@ class EcVolumeReport(msgspec.Struct, frozen=True):
     encode_ts_ns: int = 0
     data_shards: int = 0
     parity_shards: int = 0
+
+
+class TaskReport(msgspec.Struct, frozen=True):
+    """Long work on a volume that is under way."""
+
+    what: str
+    """"encode", "rebuild", "decode", "vacuum"."""
+    volume_id: int
+    began_at_s: float
+    """Seconds since 1970."""
+    done_bytes: int
+    total_bytes: int
+    """As far as is known."""
 
 
 def volume_hash(report: VolumeReport) -> int:

@@ -41,6 +41,7 @@ __all__ = [
     "SCRUB_VOLUME_FAILURES",
     "SECONDS",
     "START_TIME",
+    "TASKS",
     "UPLOADS_IN_FLIGHT",
     "UPLOAD_ERRORS",
     "UPLOAD_LIMIT",
@@ -203,6 +204,12 @@ DISK_ERROR = _stated(
 )
 MASTER_DISCONNECTIONS = _stated(_REFERENCE + "master_disconnections", _C, ("address",), "Heartbeat streams that ended.")
 DISK_STATE = _stated("volumed_disk_state", _G, ("dir", "state"), "1 for the state a disk is in, 0 for all others.")
+TASKS = _stated(
+    "volumed_task_bytes",
+    _G,
+    ("dir", "task", "volume", "type"),
+    "How far long work on a volume is, while it is under way.",
+)
 WORKER_RESTARTS = _stated("volumed_worker_restarts_total", _C, ("dir",), "Starts of a disk's worker after the first.")
 PROCESSES = _stated("volumed_processes", _G, (), "Processes of the node.")
 PROCESS_CPU = _stated(
@@ -211,6 +218,4 @@ PROCESS_CPU = _stated(
 PROCESS_MEMORY = _stated(
     "volumed_process_resident_memory_bytes", _G, ("process",), "Resident memory of each process, shared pages included."
 )
-METRICS_DROPPED = _stated(
-    "volumed_metrics_dropped_total", _C, (), "Series for which a metrics page had no room."
-)
+METRICS_DROPPED = _stated("volumed_metrics_dropped_total", _C, (), "Series for which a metrics page had no room.")

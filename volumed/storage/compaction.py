@@ -86,7 +86,7 @@ class Compaction:
         self._files = volume.site.files
         self._width = volume.site.offset_width
         self._dat, self._idx = volume.dat, volume.idx
-        self._dat_end = volume.dat_end
+        self._dat_end = self.total_bytes = volume.dat_end
         self._idx_bytes = volume.progress.idx_bytes
         counters = volume.progress.counters
         self._content_bytes = counters.content_bytes - counters.deleted_bytes

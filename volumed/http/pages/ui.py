@@ -12,6 +12,7 @@ from volumed.http.pages.markup import Markup, duration_text, fill, join, share_t
 from volumed.http.pages.status_page import version_text
 from volumed.http.pages.ui_disks import disk_section, verdict
 from volumed.http.pages.ui_shards import shard_pieces
+from volumed.http.pages.ui_tasks import task_section
 from volumed.http.pages.ui_volumes import volume_pieces
 from volumed.http.protocol.message import Headers, Response
 
@@ -88,7 +89,7 @@ def page_pieces(status: NodeStatusView, config: NodeConfig, *, healthy: bool, no
         health=_health(status, healthy=healthy),
     )
     yield verdict(status.disks)
-    yield disk_section(status.disks, now_s)
+    yield disk_section(status.disks, now_s) + task_section(status.disks, now_s)
     facts = join(fill(_FACT, name, value) for name, value in _facts(status, config, now_s))
     yield fill(_STATISTICS, facts=facts, reads=_reads(status.reads))
     yield from volume_pieces(status.volumes)
