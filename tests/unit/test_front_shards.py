@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 
 from volumed.errors import CorruptNeedle, NeedleDeleted, RetryError, VolumedError
-from volumed.http.objects import volume_threads
+from volumed.http.objects import front_shards, volume_threads
 from volumed.http.objects.front_shards import FrontShards
+from volumed.shards.gathering import NotRecovered
 from volumed.shards.long_data import NotChecked
 from volumed.shards.reader import StoredEcNeedle
 
 CLIENTS = 100
 LIMIT_S = 30.0
-LONG = 100
-"""Needles from this key on are long."""
+AT_HAND = 0
+"""A needle that is read at once in any case."""
+LONG, DEGRADED = 100, 1000
+"""Needles from this key on are long; from this one on they are short again, and recovered."""
 BAD, SOUND = 1, 2
 """Volumes; what is read of the bad one takes until it is `released`."""
 
@@ -39,11 +42,20 @@ class Reader:
         self.deleted: set[int] = set()
 
     def read(
-        self, of: Any, key: int, _cookie: int | None, *, afresh: bool = False, checks: bool = True
+        self,
+        of: Any,
+        key: int,
+        _cookie: int | None,
+        *,
+        afresh: bool = False,
+        checks: bool = True,
+        recovers: bool = True,
     ) -> StoredEcNeedle:
         if key in self.deleted:
             raise NeedleDeleted
-        is_long = key >= LONG
+        if key >= DEGRADED and not recovers:
+            raise NotRecovered
+        is_long = LONG <= key < DEGRADED
         is_known = not afresh and (of.volume_id, key) in self.checked
         if is_long and not is_known:
             if not checks:
@@ -55,7 +67,8 @@ class Reader:
         needle: Any = None
         return StoredEcNeedle(of, (key, 0, 0), needle, 0, 0, is_long=is_long, is_fresh=not is_known)
 
-    def read_data(self, stored: StoredEcNeedle, _at: int, length: int) -> bytes:
+    def read_data(self, stored: StoredEcNeedle, _at: int, length: int, *, recovers: bool = True) -> bytes:
+        del recovers
         self._wait(stored.volume, stored.row[0], "data")
         return bytes(length)
 
@@ -69,7 +82,7 @@ class Reader:
 
     def _wait(self, of: Any, key: int, kind: str) -> None:
         self.asked.append((of.volume_id, key, kind))
-        if of.volume_id == BAD:
+        if of.volume_id == BAD and key != AT_HAND:
             self.released.wait()
             if self.error is not None:
                 raise self.error
@@ -101,7 +114,7 @@ class Rig:
 
     async def others_are_served(self) -> None:
         async with asyncio.timeout(LIMIT_S):
-            for key in (1, LONG):
+            for key in (1, LONG, DEGRADED):
                 stored = await self.shards.read(volume(SOUND), key, 1)
                 assert await self.shards.read_data(stored, 0, 5) == bytes(5)
 
@@ -175,7 +188,7 @@ def test_who_waits_for_a_check_does_not_depend_on_who_has_begun_it(rig: Rig) -> 
     run(test)
 
 
-@pytest.mark.parametrize("first", [1, LONG], ids=["short", "long"])
+@pytest.mark.parametrize("first", [1, LONG, DEGRADED], ids=["short", "long", "degraded"])
 def test_other_volumes_are_served_while_one_is_slow(rig: Rig, first: int) -> None:
     """Whatever its objects are, and also when those who wanted them have gone: the threads still wait."""
 
@@ -191,6 +204,30 @@ def test_other_volumes_are_served_while_one_is_slow(rig: Rig, first: int) -> Non
         rig.reader.released.set()
         assert len(await asyncio.gather(*last)) == 5
         await rig.others_are_served()
+
+    run(test)
+
+
+def test_recoveries_do_not_hold_up_other_reads_of_the_volume(rig: Rig) -> None:
+    async def test() -> None:
+        clients = rig.clients(lambda i: DEGRADED + i)
+        await rig.until(lambda: rig.reader.count("read") > 0)
+        async with asyncio.timeout(LIMIT_S):
+            await rig.shards.read(volume(BAD), AT_HAND, 1)
+        assert not any(client.done() for client in clients)
+        rig.reader.released.set()
+        assert len(await asyncio.gather(*clients)) == CLIENTS
+
+    run(test)
+
+
+def test_who_wants_a_recovery_does_not_wait_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_shards, "_RECOVERY_S", 0.01)
+
+    async def test() -> None:
+        for found in await asyncio.gather(*rig.clients(lambda i: DEGRADED + i), return_exceptions=True):
+            assert isinstance(found, RetryError)
+            assert found.text == f"ec volume {BAD}: recovering takes too long"
 
     run(test)
 

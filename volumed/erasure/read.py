@@ -1,13 +1,13 @@
 """Reading a needle from shards, some of which may be away or wrong (docs/spec/erasure-coding.md 4.11).
 
 Nothing here does I/O. A read is a generator: it yields the pieces of shards that it wants next, all at once, and is
-sent what came of each, None for what could not be read. `answered` runs one with a plain function; a caller on an event
-loop sends the answers itself, gathered as it likes::
+sent what came of each, None for what could not be read. `answered` runs one with a plain function; others send the
+answers themselves, gathered as they like::
 
     reading = read_needle(source, row)
     wanted = next(reading)
     while True:
-        wanted = reading.send(await gather(wanted))     # StopIteration.value is the result
+        wanted = reading.send(gather(wanted.pieces))     # StopIteration.value is the result
 """
 
 from __future__ import annotations
@@ -22,11 +22,25 @@ from volumed.errors import CorruptNeedle
 from volumed.formats.idx import Row
 from volumed.formats.needle import Needle, decode_record, record_length
 
-__all__ = ["EcSource", "FoundNeedle", "Reading", "answered", "read_needle", "read_span"]
+__all__ = ["EcSource", "FoundNeedle", "Reading", "Wanted", "answered", "read_needle", "read_span"]
+
+_COLUMN_BYTES = 256 << 10
+"""A longer piece is recovered so much at a time: k times as much is in memory for it."""
 
 Answer = bytes | bytearray | memoryview | None
 _Result = TypeVar("_Result")
-Reading = Generator[list[Interval], Sequence[Answer], bytes]
+
+
+class Wanted(NamedTuple):
+    """Pieces that a read wants next."""
+
+    pieces: list[Interval]
+    recovers: bool
+    """Whether they are to recover others; those that are wanted for themselves come first."""
+
+
+Reading = Generator[Wanted, Sequence[Answer], bytes]
+_Recovering = Generator[Wanted, Sequence[Answer], bytearray]
 
 
 class EcSource(NamedTuple):
@@ -53,23 +67,30 @@ class _Pieces:
     def __init__(self, source: EcSource) -> None:
         self.source = source
         self.read: dict[Interval, Answer] = {}
+        """All but the columns of long pieces."""
+        self.failed: set[int] = set()
         self.used: set[int] = set()
         """Shards whose bytes are in the result."""
 
-    def fetch(self, wanted: Sequence[Interval]) -> Generator[list[Interval], Sequence[Answer], None]:
-        new = [interval for interval in dict.fromkeys(wanted) if interval not in self.read]
+    def fetch(
+        self, pieces: Sequence[Interval], read: dict[Interval, Answer], *, recovers: bool
+    ) -> Generator[Wanted, Sequence[Answer], None]:
+        """Add to ``read`` what is not there yet."""
+        new = [interval for interval in dict.fromkeys(pieces) if interval not in read]
         if not new:
             return
-        answers = yield new
+        answers = yield Wanted(new, recovers)
         for interval, answer in zip(new, answers, strict=True):
             # Fewer bytes than asked for are as good as none.
-            self.read[interval] = answer if answer is not None and len(answer) == interval.length else None
+            read[interval] = answer if answer is not None and len(answer) == interval.length else None
+        self.failed.update(interval.shard for interval in new if read[interval] is None)
 
     def span(self, offset: int, length: int, excluded: Collection[int]) -> Reading:
         """Bytes of the `.dat` without the help of the excluded shards. Raises `TooFewShards`."""
         self.used = set()
         intervals = list(self.source.layout.intervals(offset, length))
-        yield from self.fetch([interval for interval in intervals if interval.shard not in excluded])
+        direct = [interval for interval in intervals if interval.shard not in excluded]
+        yield from self.fetch(direct, self.read, recovers=False)
         parts = []
         for interval in intervals:
             answer = None if interval.shard in excluded else self.read[interval]
@@ -80,27 +101,41 @@ class _Pieces:
             parts.append(answer)
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
-    def recovered(self, interval: Interval, excluded: Collection[int]) -> Reading:
-        """The bytes of an interval, from the same place of other shards; no more of them are read than needed."""
+    def recovered(self, interval: Interval, excluded: Collection[int]) -> _Recovering:
+        """The bytes of an interval, from the same place of other shards, column after column."""
+        if interval.length <= _COLUMN_BYTES:
+            return (yield from self.recovered_column(interval, excluded, self.read))
+        whole = bytearray()
+        for at in range(0, interval.length, _COLUMN_BYTES):
+            length = min(_COLUMN_BYTES, interval.length - at)
+            column = Interval(interval.shard, interval.offset + at, length)
+            whole += yield from self.recovered_column(column, excluded, {})
+        return whole
+
+    def recovered_column(
+        self, column: Interval, excluded: Collection[int], read: dict[Interval, Answer]
+    ) -> _Recovering:
+        """The same of a short one; no more of the other shards are read than needed."""
         source = self.source
         needed = source.layout.ratio.data
-        candidates = [shard for shard in self._order() if shard != interval.shard and shard not in excluded]
+        candidates = [shard for shard in self._order() if shard != column.shard and shard not in excluded]
         good: list[int] = []
         while len(good) < needed and candidates:
             chosen, candidates = candidates[: needed - len(good)], candidates[needed - len(good) :]
-            yield from self.fetch([interval._replace(shard=shard) for shard in chosen])
-            good += [shard for shard in chosen if self.read[interval._replace(shard=shard)] is not None]
+            yield from self.fetch([column._replace(shard=shard) for shard in chosen], read, recovers=True)
+            good += [shard for shard in chosen if read[column._replace(shard=shard)] is not None]
         if len(good) < needed:
             missing = [shard for shard in range(source.layout.ratio.total) if shard not in good]
-            raise TooFewShards.for_read(source.volume_id, interval.shard, sorted(good), needed, missing)
-        columns = {shard: self.read[interval._replace(shard=shard)] or b"" for shard in good}
+            raise TooFewShards.for_read(source.volume_id, column.shard, sorted(good), needed, missing)
+        sources = {shard: read[column._replace(shard=shard)] or b"" for shard in good}
         self.used.update(good)
         # The code is loaded here, with numpy and a library, since most processes never recover anything.
-        return bytes(erasure_code(source.layout.ratio).recover(columns, [interval.shard])[0])
+        return erasure_code(source.layout.ratio).recover(sources, [column.shard])[0]
 
     def _order(self) -> list[int]:
-        total = self.source.layout.ratio.total
-        return list(dict.fromkeys((*self.source.preference, *range(total))))
+        """What could not be read a moment ago comes last: it may take long to fail again."""
+        shards = dict.fromkeys((*self.source.preference, *range(self.source.layout.ratio.total)))
+        return sorted(shards, key=lambda shard: shard in self.failed)
 
 
 def read_span(source: EcSource, offset: int, length: int, excluded: Collection[int] = ()) -> Reading:
@@ -111,7 +146,7 @@ def read_span(source: EcSource, offset: int, length: int, excluded: Collection[i
     return _Pieces(source).span(offset, length, excluded)
 
 
-def read_needle(source: EcSource, row: Row) -> Generator[list[Interval], Sequence[Answer], FoundNeedle]:
+def read_needle(source: EcSource, row: Row) -> Generator[Wanted, Sequence[Answer], FoundNeedle]:
     """The needle of a live index row, its checksum verified.
 
     Exactly its record is read (rule R3). When the record is wrong, every shard that took part is left out once, until
@@ -140,14 +175,12 @@ def _decode(source: EcSource, record: bytes, row: Row) -> Needle:
     return needle
 
 
-def answered(
-    reading: Generator[list[Interval], Sequence[Answer], _Result], read: Callable[[Interval], Answer]
-) -> _Result:
+def answered(reading: Generator[Wanted, Sequence[Answer], _Result], read: Callable[[Interval], Answer]) -> _Result:
     """Run a read to its end, piece after piece."""
     try:
         wanted = next(reading)
         while True:
-            wanted = reading.send([read(interval) for interval in wanted])
+            wanted = reading.send([read(interval) for interval in wanted.pieces])
     except StopIteration as end:
         result: _Result = end.value
         return result

@@ -21,7 +21,7 @@ from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import EcVolume
 from volumed.storage.mounted_shards import MountedShards, NotCached
 
-__all__ = ["HASTY", "PATIENT", "Disks", "Elsewhere", "Gathering", "NoAnswer", "Patience", "outcome"]
+__all__ = ["HASTY", "PATIENT", "Disks", "Elsewhere", "Gathering", "NoAnswer", "NotRecovered", "Patience", "outcome"]
 
 _THREADS_PER_DISK = 8
 _WAITING_PER_DISK_MAX = 256
@@ -46,6 +46,10 @@ class NoAnswer(Exception):
     def __init__(self, *, late: bool) -> None:
         super().__init__()
         self.late = late
+
+
+class NotRecovered(Exception):
+    """Something would have to be recovered."""
 
 
 class Elsewhere(Protocol):
@@ -89,12 +93,15 @@ class Disks:
 class Gathering:
     """Answers what one read of one needle asks for (`volumed.erasure.read`)."""
 
-    def __init__(self, disks: Disks, elsewhere: Elsewhere, volume: EcVolume, key: int, patience: Patience) -> None:
+    def __init__(
+        self, disks: Disks, elsewhere: Elsewhere, volume: EcVolume, key: int, patience: Patience, *, may_recover: bool
+    ) -> None:
         self._disks = disks
         self._elsewhere = elsewhere
         self.volume = volume
         self.key = key
         self.patience = patience
+        self.may_recover = may_recover
         self.late = False
         """Something might have answered with more patience."""
 
@@ -133,6 +140,11 @@ class Gathering:
             if there[index] is not None:
                 answers[index] = self._outcome(there[index], until, piece)
         return answers
+
+    def is_lost(self, piece: Interval) -> bool:
+        """Whether it is known that nobody has it; never waits."""
+        volume = self.volume
+        return piece.shard not in volume.here and self._elsewhere.is_lost(volume.volume_id, piece.shard)
 
     def _start_here(self, piece: Interval) -> Future[bytes] | None:
         disk, unreadable = self.volume.here.get(piece.shard), self._disks.unreadable

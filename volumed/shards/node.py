@@ -53,7 +53,7 @@ class NodeShards:
         self.read = reader.read
         self.read_data = reader.read_data
         self.read_shard = reader.read_shard
-        self.is_damaged = reader.is_damaged
+        self.distrust = reader.distrust
         both = DeletesOfBoth(deletes, mounted, calls)
         self.delete = both.delete
         self.delete_found = both.delete_found

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 from volumed.config.node import NodeConfig
 from volumed.erasure.errors import EcReadFailed, TooFewShards
 from volumed.erasure.layout import Interval
-from volumed.erasure.read import Answer, answered, read_needle, read_span
+from volumed.erasure.read import Answer, Wanted, answered, read_needle, read_span
 from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedError
 from volumed.formats.idx import Row
 from volumed.formats.needle import HEADER_LENGTH, Needle, decode_header, decode_record, record_length
-from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, outcome
+from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, NotRecovered, outcome
 from volumed.shards.long_data import CheckedNeedles, LongNeedle, NotChecked, Without, read_checked, read_record
 from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import EcView, EcVolume, MountedView
@@ -33,8 +33,10 @@ _WHOLE_BYTES_MAX = 4 << 20
 """Needles of a larger S are long: their data are read in pieces."""
 _RECOVERED_NOW_BYTES_MAX = 64 << 10
 """The same when a shard of it is lost: k times as much is read."""
-_RECOVERIES_MAX = 4
-"""At once; each holds the pieces of k shards."""
+_RECOVERIES_MAX = 8
+"""At once; each holds pieces of k shards (`volumed.erasure.read`)."""
+_TURN_S = 10.0
+"""Longest wait for being one of them."""
 _PATIENT_MAX = 8
 """Reads at once that wait for what is late."""
 
@@ -42,7 +44,7 @@ Repaired = Callable[[EcVolume, Needle, int], None]
 """Told when a needle could be read only without a shard: that one's bytes are wrong."""
 
 _Result = TypeVar("_Result")
-_Wanted = Generator[list[Interval], Sequence[Answer], _Result]
+_Reading = Generator[Wanted, Sequence[Answer], _Result]
 
 
 class StoredEcNeedle(NamedTuple):
@@ -121,19 +123,27 @@ class EcReader:
         return self._patiently(volume, key, self._find_row)
 
     def read(
-        self, volume: EcVolume, key: int, cookie: int | None = None, *, afresh: bool = False, checks: bool = True
+        self,
+        volume: EcVolume,
+        key: int,
+        cookie: int | None = None,
+        *,
+        afresh: bool = False,
+        checks: bool = True,
+        recovers: bool = True,
     ) -> StoredEcNeedle:
         """The needle, verified: a long one perhaps a while ago, unless ``afresh``. Whether ``cookie`` is its own is for
-        the caller to see. Without ``checks`` raises `NotChecked` where a long one would have to be verified now.
+        the caller to see. Without ``checks`` raises `NotChecked` where a long one would have to be verified now;
+        without ``recovers`` raises `NotRecovered` where anything would have to be recovered.
 
         Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server says so, `CorruptNeedle`, `EcReadFailed`,
         `RetryError`."""
-        stored = self._patiently(volume, key, partial(self._read, afresh=afresh, checks=checks))
+        stored = self._patiently(volume, key, partial(self._read, afresh=afresh, checks=checks), recovers)
         if cookie is None or stored.needle.cookie == cookie:
             return stored
-        return self._patiently(volume, key, lambda gathering: self._doubted(gathering, stored, cookie))
+        return self._patiently(volume, key, lambda gathering: self._doubted(gathering, stored, cookie), recovers)
 
-    def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes:
+    def read_data(self, stored: StoredEcNeedle, at: int, length: int, *, recovers: bool = True) -> bytes:
         """A part of the data of a long needle.
 
         Raises `StaleGeneration` when the volume was encoded anew meanwhile, and what `read` raises."""
@@ -141,9 +151,9 @@ class EcReader:
         if volume is None or volume.encode_ts_ns != stored.volume.encode_ts_ns:
             raise StaleGeneration(f"ec volume {stored.volume.volume_id} was replaced")
         read = partial(self._span, without=stored.without, offset=stored.data_at + at, length=length)
-        return self._patiently(volume, stored.needle.key, read)
+        return self._patiently(volume, stored.needle.key, read, recovers)
 
-    def is_damaged(self, stored: StoredEcNeedle) -> None:
+    def distrust(self, stored: StoredEcNeedle) -> None:
         """The data of a long needle did not have its checksum: check them again the next time."""
         self._checked.forget(stored.volume, stored.needle.key)
 
@@ -215,10 +225,12 @@ class EcReader:
     def _span(self, gathering: Gathering, without: Without, offset: int, length: int) -> bytes:
         return self._finish(read_span(gathering.volume.source, offset, length, without), gathering)
 
-    def _patiently(self, volume: EcVolume, key: int, attempt: Callable[[Gathering], _Result]) -> _Result:
+    def _patiently(
+        self, volume: EcVolume, key: int, attempt: Callable[[Gathering], _Result], recovers: bool = True
+    ) -> _Result:
         """Once in haste, and then with patience, if something was late or has perhaps moved to another server; not too
         many at once have that."""
-        hasty = Gathering(self._disks, self._elsewhere, volume, key, HASTY)
+        hasty = Gathering(self._disks, self._elsewhere, volume, key, HASTY, may_recover=recovers)
         try:
             return attempt(hasty)
         except TooFewShards as error:
@@ -232,7 +244,7 @@ class EcReader:
         try:
             self._elsewhere.renew(volume.volume_id)
             now = self.find(volume.volume_id) or volume
-            return attempt(Gathering(self._disks, self._elsewhere, now, key, PATIENT))
+            return attempt(Gathering(self._disks, self._elsewhere, now, key, PATIENT, may_recover=recovers))
         except TooFewShards as error:
             raise self._failed(volume.volume_id, error) from None
         finally:
@@ -242,16 +254,31 @@ class EcReader:
         """Without an answer of the master it is not known what is lost."""
         return EcReadFailed.of(self._elsewhere.lookup_failure(volume_id) or error.text)
 
-    def _finish(self, reading: _Wanted[_Result], gathering: Gathering) -> _Result:
-        """Only the first pieces are asked for directly; everything that follows recovers something."""
+    def _finish(self, reading: _Reading[_Result], gathering: Gathering) -> _Result:
         try:
-            wanted = reading.send(gathering(next(reading)))
-            with self._recoveries if gathering.patience is HASTY else nullcontext():
+            wanted = next(reading)
+            if not gathering.may_recover and any(map(gathering.is_lost, wanted.pieces)):
+                raise NotRecovered  # soon, before anything is read
+            if not wanted.recovers:
+                wanted = reading.send(gathering(wanted.pieces))
+            with self._turn(gathering):
                 while True:
-                    wanted = reading.send(gathering(wanted, recovers=True))
+                    wanted = reading.send(gathering(wanted.pieces, recovers=True))
         except StopIteration as end:
             result: _Result = end.value
             return result
+
+    def _turn(self, gathering: Gathering) -> AbstractContextManager[object]:
+        """To recover something. Raises `NotRecovered`, `RetryError`."""
+        if not gathering.may_recover:
+            raise NotRecovered
+        if gathering.patience is PATIENT:
+            return nullcontext()  # there are not too many of those
+        if not self._recoveries.acquire(timeout=_TURN_S):
+            raise RetryError(f"ec volume {gathering.volume.volume_id}: too much is being recovered")
+        turn = ExitStack()
+        turn.callback(self._recoveries.release)
+        return turn
 
 
 def _long(volume: EcVolume, row: Row, found: LongNeedle, *, is_fresh: bool) -> StoredEcNeedle:

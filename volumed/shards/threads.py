@@ -68,5 +68,7 @@ def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
         result = work()
     except BaseException as error:
         future.set_exception(error)
+        # The error knows this call: the two would keep alive what was read until the garbage is collected.
+        del future
     else:
         future.set_result(result)

@@ -29,9 +29,9 @@ class EcPages:
         """So many bytes of the data."""
         return await self._shards.read_data(self._stored, at, length)
 
-    def is_damaged(self) -> None:
+    def distrust(self) -> None:
         """All data were read, and the checksum was wrong."""
-        self._shards.is_damaged(self._stored)
+        self._shards.distrust(self._stored)
 
 
 class FoundEcNeedle(NamedTuple):

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from volumed.erasure.errors import NoSuchEcNeedle
 from volumed.errors import NeedleDeleted, RetryError
 from volumed.formats.needle import Needle
 from volumed.http.objects.volume_threads import VolumeThreads
+from volumed.shards.gathering import NotRecovered
 from volumed.shards.long_data import NotChecked
 
 if TYPE_CHECKING:
@@ -24,9 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["FrontShards", "LoopCalls"]
 
 _READS_MAX, _READS_PER_VOLUME_MAX = 32, 16
+_RECOVERIES_MAX, _RECOVERIES_PER_VOLUME_MAX = 8, 4
+_RECOVERY_S = 60.0
+"""Longest time for one, with the wait for a thread."""
 _CHECKS_MAX, _CHECKS_PER_VOLUME_MAX = 8, 4
 _CALL_LAG_S = 1.0
 """A call ends by itself a little earlier."""
+
+_T = TypeVar("_T")
 
 
 class LoopCalls:
@@ -60,13 +66,15 @@ class LoopCalls:
 class FrontShards:
     """`NodeShards` for a loop. Implements `volumed.http.objects.node.Shards`.
 
-    A long needle is read as a whole to be checked, which may take minutes when shards of it are damaged. That is done
-    on other threads than everything else, and once for all who want to read it.
+    What is recovered waits for many shards, and has threads of its own. A long needle is read as a whole to be checked,
+    which may take minutes when shards of it are damaged: that is done on other threads still, and once for all who want
+    to read it.
     """
 
     def __init__(self, shards: NodeShards) -> None:
         self._shards = shards
         self._reads = VolumeThreads("shards", _READS_MAX, _READS_PER_VOLUME_MAX)
+        self._recoveries = VolumeThreads("shard-recoveries", _RECOVERIES_MAX, _RECOVERIES_PER_VOLUME_MAX)
         self._checks = VolumeThreads("shard-checks", _CHECKS_MAX, _CHECKS_PER_VOLUME_MAX)
         self._checking: dict[tuple[int, int, int], asyncio.Future[StoredEcNeedle]] = {}
 
@@ -96,11 +104,11 @@ class FrontShards:
 
     async def read_data(self, stored: StoredEcNeedle, at: int, length: int) -> bytes:
         """A part of the data of a long needle (`EcReader.read_data`)."""
-        return await self._reads.start(stored.volume.volume_id, partial(self._shards.read_data, stored, at, length))
+        return await self._recovered(stored.volume.volume_id, partial(self._shards.read_data, stored, at, length))
 
-    def is_damaged(self, stored: StoredEcNeedle) -> None:
+    def distrust(self, stored: StoredEcNeedle) -> None:
         """The data of a long needle did not have its checksum."""
-        self._shards.is_damaged(stored)
+        self._shards.distrust(stored)
 
     async def delete(self, volume: EcVolume, key: int, cookie: int) -> int:
         """Delete a needle (`NodeShards.delete`)."""
@@ -108,9 +116,18 @@ class FrontShards:
             await self.read(volume, key, cookie)  # so that it need not be checked on a thread for short reads
         return await self._reads.start(volume.volume_id, partial(self._shards.delete, volume, key, cookie))
 
-    def _read(self, volume: EcVolume, key: int, cookie: int | None) -> asyncio.Future[StoredEcNeedle]:
+    async def _read(self, volume: EcVolume, key: int, cookie: int | None) -> StoredEcNeedle:
         """Raises `NotChecked`."""
-        return self._reads.start(volume.volume_id, partial(self._shards.read, volume, key, cookie, checks=False))
+        return await self._recovered(volume.volume_id, partial(self._shards.read, volume, key, cookie, checks=False))
+
+    async def _recovered(self, volume_id: int, read: Callable[..., _T]) -> _T:
+        """Result of a read, which begins anew if something has to be recovered. Raises `RetryError`: it takes long."""
+        with suppress(NotRecovered):
+            return await self._reads.start(volume_id, partial(read, recovers=False))
+        try:
+            return await asyncio.wait_for(self._recoveries.start(volume_id, read), _RECOVERY_S)
+        except TimeoutError:
+            raise RetryError(f"ec volume {volume_id}: recovering takes too long") from None
 
     def _checked(self, needle: tuple[int, int, int], checking: asyncio.Future[StoredEcNeedle]) -> None:
         del self._checking[needle]

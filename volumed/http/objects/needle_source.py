@@ -48,7 +48,7 @@ class DataPages(Protocol):
         """So many bytes of the data."""
         ...
 
-    def is_damaged(self) -> None:
+    def distrust(self) -> None:
         """All data were read, and the checksum was wrong."""
         ...
 
@@ -120,7 +120,7 @@ class StoredNeedle:
                 checksum = crc32c(page, checksum)
                 if start == end and not matches(checksum, self.needle.checksum):
                     self._node.metrics.corrupt_needle(Corruption.CRC)
-                    pages.is_damaged()
+                    pages.distrust()
                     name = format_key_cookie(self.needle.key, self.needle.cookie)
                     raise CorruptNeedle.paged_crc(checksum, self.needle.checksum, self.volume_id, name)
             yield page
@@ -164,7 +164,7 @@ class _DiskPages:
             return page
         raise StaleGeneration(f"volume {self._volume_id} changes too fast")
 
-    def is_damaged(self) -> None:
+    def distrust(self) -> None:
         """Nothing is remembered of it."""
 
     async def _find_again(self) -> None:
