@@ -120,7 +120,7 @@ def mounted(
     record = EcRecord(
         1, 1, "", 3, *RATIO, geometry.block_size,
         geometry.encode_ts_ns if encode_ts_ns is None else encode_ts_ns,
-        geometry.dat_size, 0, "", volume.paths.data(""), volume.paths.index(""), lengths,
+        geometry.dat_size, volume.paths.data(""), volume.paths.index(""), lengths,
     )  # fmt: skip
     raw = record.encode()
     return MountedShards(9, disk_id, record, raw, Journal(raw), ShardFiles(files or FileIO(), 64))  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ from volumed.erasure.joined_crc import joined_crc
 from volumed.erasure.journal import decode_journal, decode_whole_journal, encode_journal, news
 from volumed.erasure.layout import MIB, Interval, Layout, uniform_block_size
 from volumed.erasure.multiply import NumpyProduct, multiplier, passes_self_test
-from volumed.erasure.names import ENCODING, EcName, generation_extension, parse_ec_name, shard_extension
+from volumed.erasure.names import ENCODING, EcName, parse_ec_name, shard_extension
 from volumed.erasure.sidecar import ShardSums, Sidecar, decode_sidecar, encode_sidecar
 from volumed.formats.checksum import crc32c
 from volumed.formats.vif import EcShardConfig, VolumeInfo, encode_vif
@@ -55,11 +55,8 @@ def test_any_loss_up_to_parity_is_recovered(engine: Any, case: tuple[Ratio, int,
     columns = [bytearray(data.randbytes(length)) for _ in range(ratio.data)]
     columns += [bytearray(length) for _ in range(ratio.parity)]
     code.encode(columns[: ratio.data], columns[ratio.data :])
-    assert code.agrees(columns)
     left = {shard: bytes(column) for shard, column in enumerate(columns) if shard not in lost}
     assert code.recover(left, lost) == [columns[shard] for shard in lost]
-    columns[seed % ratio.total][seed % length] ^= 1 + seed % 255
-    assert not code.agrees(columns)
 
 
 def test_both_multipliers_give_the_same_bytes() -> None:
@@ -223,9 +220,8 @@ def test_journals() -> None:
 
 def test_names() -> None:
     assert shard_extension(3) == ".ec03"
-    assert generation_extension(".ecx", 0) == ".ecx"
     assert parse_ec_name("pics_9.ec31") == EcName("pics", 9, ".ec31", 31, 0, "")
-    assert parse_ec_name(f"9{generation_extension('.ec07', 12)}") == EcName("", 9, ".ec07", 7, 12, "")
+    assert parse_ec_name("9.ec07.v12") == EcName("", 9, ".ec07", 7, 12, "")
     assert parse_ec_name(f"a_b_9.ec07{ENCODING}") == EcName("a_b", 9, ".ec07", 7, 0, ENCODING)
     assert parse_ec_name("9.ecsum") == EcName("", 9, ".ecsum", None, 0, "")
     assert [parse_ec_name(name) for name in ("9", "x.ec00", "049.ec00", ".ec00", "9.ec00.v0")] == [None] * 5

@@ -164,7 +164,7 @@ def test_too_few_shards_are_told_by_those_who_recover(made: Made) -> None:
 def record(**fields: Any) -> EcRecord:
     defaults: dict[str, Any] = {
         "generation": 1, "map_id": 1, "collection": "", "version": 3, "data_shards": 3, "parity_shards": 2,
-        "block_size": MIB, "encode_ts_ns": NOW_NS, "dat_size": 0, "expire_at_s": 0, "disk_type": "",
+        "block_size": MIB, "encode_ts_ns": NOW_NS, "dat_size": 0,
         "data_base": "/d/9", "index_base": "/d/9", "shards": {0: MIB},
     }  # fmt: skip
     return EcRecord(**defaults | fields)

@@ -91,13 +91,6 @@ class ErasureCode:
             recovery.compute([columns[shard] for shard in recovery.sources], targets)
         return targets
 
-    def agrees(self, columns: Sequence[Buffer]) -> bool:
-        """Whether the columns of all shards, in order, fit together."""
-        data, parity = columns[: self.ratio.data], columns[self.ratio.data :]
-        expected = [bytearray(len(column)) for column in parity]
-        self.encode(data, expected)
-        return all(found == column for found, column in zip(expected, parity, strict=True))
-
 
 @lru_cache(maxsize=32)
 def erasure_code(ratio: Ratio) -> ErasureCode:

@@ -19,7 +19,6 @@ __all__ = [
     "RECEIVING",
     "SIDECAR",
     "EcName",
-    "generation_extension",
     "parse_ec_name",
     "shard_extension",
 ]
@@ -67,11 +66,6 @@ class EcName(NamedTuple):
 def shard_extension(shard_id: int) -> str:
     """`.ec00` to `.ec31`."""
     return f".ec{shard_id:02}"
-
-
-def generation_extension(extension: str, generation: int) -> str:
-    """The extension of a staged file of a generation; that of 0 is the plain one."""
-    return f"{extension}.v{generation}" if generation else extension
 
 
 def parse_ec_name(name: str) -> EcName | None:

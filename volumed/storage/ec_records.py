@@ -29,9 +29,6 @@ class EcRecord(msgspec.Struct, frozen=True, array_like=True):
     """Identity of the encode run; 0: unknown."""
     dat_size: int
     """Bytes of the `.dat`; 0: unknown."""
-    expire_at_s: int
-    """0: never."""
-    disk_type: str
     data_base: str
     """Path of a file in the data directory, without the extension."""
     index_base: str

@@ -68,8 +68,6 @@ class EcVolume:
             block_size=geometry.block_size,
             encode_ts_ns=geometry.encode_ts_ns,
             dat_size=geometry.dat_size,
-            expire_at_s=geometry.expire_at_s,
-            disk_type=self.disk_type,
             data_base=self.paths.data(""),
             index_base=self.ecx.path.removesuffix(".ecx"),
             shards=dict(sorted(self.shards.items())),
