@@ -42,7 +42,7 @@ def test_encode(cluster: EcCluster, home: int) -> None:
     cluster.check(volume)
 
 
-@pytest.mark.parametrize("lost", [(3,), (0, 1, 11, 13)], ids=["one", "four"])
+@pytest.mark.parametrize("lost", [(3,), (2, 12), (4, 9, 10), (0, 1, 11, 13)], ids=["one", "two", "three", "four"])
 def test_rebuild(cluster: EcCluster, lost: tuple[int, ...]) -> None:
     volume = encoded(cluster, home=2)
     cluster.delete(volume, 2, cluster.nodes[0])
