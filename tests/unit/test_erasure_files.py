@@ -14,13 +14,13 @@ from volumed.erasure.decode import decode_layout, fold_journal, write_dat, write
 from volumed.erasure.discovery import FileStat, Verdict, group_files, judge
 from volumed.erasure.errors import BadEcIndex, EcInterrupted, RebuildRefused, TooFewShards, UnclearLayout
 from volumed.erasure.geometry import Geometry
-from volumed.erasure.index import find_row, index_totals, live_bytes, seal_index
+from volumed.erasure.index import find_row, index_totals, live_bytes, seal_index, search_index
 from volumed.erasure.layout import MIB
 from volumed.erasure.rebuild import plan_rebuild, rebuild_shards, sum_shards
 from volumed.erasure.scrub import check_shards, confirm_damage
 from volumed.erasure.sidecar import Sidecar
 from volumed.errors import DiskError
-from volumed.formats.idx import DELETED, iter_rows, pack_rows
+from volumed.formats.idx import DELETED, Row, iter_rows, pack_rows
 from volumed.formats.ttl import parse_ttl
 from volumed.storage.fileio import FileIO
 
@@ -45,8 +45,22 @@ def test_encode_tells_how_far_it_is(volume: SmallVolume) -> None:
     told: list[tuple[int, int]] = []
     volume.encode(progress=Progress(lambda done, total: told.append((done, total))))
     length = volume.shard_path(0).stat().st_size
-    assert told == [(done, length) for done in range(COLUMN_BYTES, length + 1, COLUMN_BYTES)]
+    total, step = RATIO.data * length, RATIO.data * COLUMN_BYTES
+    assert told == [(done, total) for done in range(step, total + 1, step)], "bytes that are read"
     assert volume.names() == COMPLETE
+
+
+def test_a_rebuild_tells_how_far_it_is(volume: SmallVolume) -> None:
+    encoded = volume.encode()
+    volume.shard_path(0).unlink()
+    length = volume.shard_path(1).stat().st_size
+    told: list[tuple[int, int]] = []
+    progress = Progress(lambda done, total: told.append((done, total)))
+    rebuild_shards(FileIO(), "", RATIO, volume.shards(), targets(volume), encoded.sidecar, progress)
+    check, recover = (RATIO.total - 1) * length, RATIO.data * length
+    assert [total for _, total in told] == sorted(total for _, total in told)
+    assert {total for _, total in told} == {check, check + recover}
+    assert told[-1] == (check + recover, check + recover)
 
 
 def test_a_volume_with_a_ttl_expires(tmp_path: Path) -> None:
@@ -314,6 +328,29 @@ def test_large_indexes_are_searched_and_folded(tmp_path: Path) -> None:
     assert index_totals(files, file, WIDTH) == (99_998, 2, sum(range(2, 100_000)))
     assert find_row(files, file, 300_000, WIDTH) == (300_000, 800_000, DELETED)
     assert live_bytes(files, file, WIDTH, 3) == 8 * 99_999 + 16 + 99_999 + 12 + (8 - (99_999 + 28) % 8)
+
+
+def test_the_first_steps_of_a_search_are_remembered() -> None:
+    rows = [(key * 3, 8 * key, key) for key in range(1, 100_001)]
+    ecx, reads, fences = pack_rows(rows, WIDTH), 0, dict[int, int]()
+
+    def read(at: int, length: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        return ecx[at : at + length]
+
+    def find(key: int) -> Row | None:
+        return search_index(read, len(ecx), key, WIDTH, fences)
+
+    for key, offset, size in rows[::200]:
+        assert find(key) == (key, offset, size)
+    known, reads = dict(fences), 0
+    for key, offset, size in rows[100::200]:
+        assert find(key) == (key, offset, size)
+        assert find(key + 1) is None
+    assert reads <= 3 * 2 * len(rows[100::200])
+    assert fences == known
+    assert 100 < len(fences) < 256
 
 
 def test_a_torn_journal_changes_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ __all__ = ["EcIndexTotals", "find_row", "fold", "index_totals", "live_bytes", "s
 _BLOCK_ROWS = 1 << 16
 _PAGE_ROWS = 240
 """Rows of the last read of a search; about a page."""
+_FENCES_MAX = 256
+"""Of an index; about 20 KB of memory."""
 _SIZE_LENGTH = 4
 
 
@@ -46,16 +48,25 @@ def seal_index(idx: bytes, width: int) -> bytes:
 
 def find_row(files: FileIO, ecx: File, key: int, width: int) -> Row | None:
     """The row of a needle, whatever its size. Searches in the file: some reads of one row and one of a page."""
-    return search_index(lambda at, length: files.read_at(ecx, at, length), files.size(ecx), key, width)
+    return search_index(lambda at, length: files.read_at(ecx, at, length), files.size(ecx), key, width, {})
 
 
-def search_index(read: Callable[[int, int], Buffer], length: int, key: int, width: int) -> Row | None:
-    """The same with ``read(offset, length)`` on an index of ``length`` bytes; raises what that raises."""
+def search_index(
+    read: Callable[[int, int], Buffer], length: int, key: int, width: int, fences: dict[int, int]
+) -> Row | None:
+    """The same with ``read(offset, length)`` on an index of ``length`` bytes; raises what that raises. The first steps,
+    which are the same for many needles, are kept in ``fences``: ids by the number of the row, for one index only."""
     row_length = ROW_LENGTH[width]
     low, high = 0, length // row_length
+    kept = high // (_FENCES_MAX // 2)  # there are twice as many steps at most that are wider
     while high - low > _PAGE_ROWS:
         middle = (low + high) // 2
-        if unpack_row(bytes(read(middle * row_length, row_length)), 0, width)[0] <= key:
+        fence = fences.get(middle)
+        if fence is None:
+            fence = unpack_row(bytes(read(middle * row_length, row_length)), 0, width)[0]
+            if high - low > kept:
+                fences[middle] = fence
+        if fence <= key:
             low = middle
         else:
             high = middle

@@ -34,6 +34,8 @@ class _OpenShard(NamedTuple):
 
     file: File
     length: int
+    fences: dict[int, int]
+    """Of the `.ecx` (`search_index`): its needle ids do not change either."""
 
 
 class MountedShards(NamedTuple):
@@ -65,9 +67,11 @@ class MountedShards(NamedTuple):
     def find_row(self, key: int, width: int) -> Row | None:
         """The row of a needle in the `.ecx`, whatever its size; waits for the disk. Raises `OSError`."""
         opened = self.files.open(self, _INDEX)
-        return search_index(
-            lambda at, length: self.files.io.read_at(opened.file, at, length), opened.length, key, width
-        )
+
+        def read(at: int, length: int) -> Buffer:
+            return self.files.io.read_at(opened.file, at, length)
+
+        return search_index(read, opened.length, key, width, opened.fences)
 
     def find_row_now(self, key: int, width: int) -> Row | None:
         """The same without waiting. Raises `NotCached`."""
@@ -76,7 +80,7 @@ class MountedShards(NamedTuple):
         def read(at: int, length: int) -> Buffer:
             return self._cached(opened, at, length)
 
-        return search_index(read, opened.length, key, width)
+        return search_index(read, opened.length, key, width, opened.fences)
 
     def read(self, shard_id: int, offset: int, length: int) -> bytes:
         """Bytes of a shard, fewer at its end; waits for the disk. Raises `OSError`."""
@@ -115,7 +119,7 @@ class ShardFiles:
             record = mounted.record
             path = record.index_base + INDEX if shard_id == _INDEX else record.data_base + shard_extension(shard_id)
             file = self.io.open(path, writable=False)
-            found = _OpenShard(file, self.io.size(file))
+            found = _OpenShard(file, self.io.size(file), {})
             self._cache.keep(key, mounted.raw, found)
         return found
 
