@@ -103,9 +103,10 @@ class Column(NamedTuple):
 class _Columns:
     """The columns that are still to be done, shared by the threads."""
 
-    def __init__(self, length: int, progress: Progress, bytes_per_column: int) -> None:
+    def __init__(self, length: int, progress: Progress, bytes_per_column: int, reads: int) -> None:
         self._length = length
         self._progress = progress
+        self._reads = reads
         self._size = bytes_per_column
         self._next = 0
         self._lock = threading.Lock()
@@ -121,7 +122,7 @@ class _Columns:
                 return
             offset = number * self._size
             yield Column(number, offset, min(self._size, self._length - offset))
-            self._progress.advance(min(self._size, self._length - offset))
+            self._progress.advance(min(self._size, self._length - offset) * self._reads)
 
     def abandon(self) -> None:
         """A thread has failed: the others end too."""
@@ -136,13 +137,14 @@ def for_all_columns(
     *,
     threads: int = THREADS,
     bytes_per_column: int = COLUMN_BYTES,
+    reads: int = 1,
 ) -> None:
-    """Run ``work`` in so many threads; each gets some of the columns of shards of so many bytes.
+    """Run ``work`` in so many threads; each gets some of the columns of shards of so many bytes. Of every column it
+    ``reads`` so many shards: that is what ``progress`` counts, and was told to expect.
 
     Raises what the first failed thread raised, when all have ended, and `EcInterrupted`.
     """
-    columns = _Columns(length, progress, bytes_per_column)
-    progress.expect(length)
+    columns = _Columns(length, progress, bytes_per_column, reads)
 
     def run() -> None:
         try:

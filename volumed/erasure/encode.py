@@ -144,7 +144,8 @@ class EncodeColumns(NamedTuple):
         def work(columns: Iterator[Column]) -> None:
             _encode_columns(files, dat, self.layout, shards, sums, columns)
 
-        for_all_columns(length, work, progress, threads=threads)
+        progress.expect(length * self.layout.ratio.data)
+        for_all_columns(length, work, progress, threads=threads, reads=self.layout.ratio.data)
         return [item.result() for item in sums]
 
 

@@ -143,7 +143,8 @@ class RecoverColumns(NamedTuple):
         def work(columns: Iterator[Column]) -> None:
             _compute_columns(files, recovery, shards, opened[count:], sums, columns)
 
-        for_all_columns(plan.length, work, progress, threads=threads)
+        progress.expect(plan.length * self.ratio.data)
+        for_all_columns(plan.length, work, progress, threads=threads, reads=self.ratio.data)
         return [item.result() for item in sums]
 
 
@@ -152,6 +153,7 @@ class SumShards(NamedTuple):
 
     def run(self, files: FileIO, opened: Sequence[File], progress: Progress, threads: int) -> list[ShardSums]:
         """See `CodingTask`."""
+        progress.expect(sum(map(files.size, opened)))
         return [_sum(files, file, progress, threads) for file in opened]
 
 

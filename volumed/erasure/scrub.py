@@ -45,9 +45,13 @@ class CheckShards(NamedTuple):
     def run(self, files: FileIO, opened: Sequence[File], progress: Progress, threads: int) -> dict[int, ShardDamage]:
         """See `CodingTask`; what `check_shards` says."""
         damage = {}
-        known = self.sidecar.shards
-        for shard_id, file in sorted(zip(self.shard_ids, opened, strict=True)):
-            expected = known[shard_id] if shard_id < len(known) else ShardSums(0, ())
+        known = dict(enumerate(self.sidecar.shards))
+        shards = [
+            (shard_id, file, known.get(shard_id, ShardSums(0, ())))
+            for shard_id, file in sorted(zip(self.shard_ids, opened, strict=True))
+        ]
+        progress.expect(sum(min(files.size(file), expected.length) for _, file, expected in shards))
+        for shard_id, file, expected in shards:
             found = _check(files, shard_id, file, expected, self.sidecar.checksum_block, progress, threads)
             if found is not None:
                 damage[shard_id] = found
