@@ -23,11 +23,13 @@ from volumed.bus.frames import (
     StoreOutcome,
     StoreResult,
 )
+from volumed.erasure.errors import NoSuchEcNeedle
 from volumed.errors import ClientError, CorruptNeedle, ReadOnlyVolume, RetryError, StaleGeneration
 from volumed.formats.checksum import crc32c
 from volumed.formats.needle import (
     FLAG_LAST_MODIFIED,
     FLAG_TTL,
+    Needle,
 )
 from volumed.formats.ttl import Ttl
 from volumed.http.handlers.store import handle_store
@@ -298,6 +300,18 @@ class TestReplicas:
         assert ask(node, "DELETE", PATH) == (500, b'{"error":"Deletion Failed: [a:80]: no"}')
 
 
+class CachedShards:
+    """One needle in an erasure coded volume, read without waiting."""
+
+    def find(self, volume_id: int) -> object:
+        return volume_id
+
+    def read_now(self, _volume: object, key: int) -> Needle:
+        if key != 1:
+            raise NoSuchEcNeedle
+        return needle(b"abc")
+
+
 class TestLane:
     """The lane and the framework behind real connections."""
 
@@ -312,6 +326,20 @@ class TestLane:
             await until(lambda: len(client.statuses()) == 4)
             assert client.statuses() == [200, 201, 200, 400]
             assert client.bodies()[0] == b"abc"
+
+        run(test())
+
+    def test_what_is_cached_of_shards_is_answered_at_once(self, node: FakeNode) -> None:
+        node.mounted = False
+        node.shards = CachedShards()  # type: ignore[assignment]
+
+        async def test() -> None:
+            client = served(node)
+            client.send(get(PATH.encode()))
+            assert client.statuses() == [200]
+            assert client.bodies() == [b"abc"]
+            client.send(get(PATH.encode().replace(b",01", b",02")))
+            await until(lambda: client.statuses() == [200, 404])
 
         run(test())
 

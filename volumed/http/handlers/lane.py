@@ -12,6 +12,7 @@ import time
 from volumed.bus.frames import SHARED_BODY_BYTES_MIN, StoreOutcome, StoreResult
 from volumed.errors import StaleGeneration, VolumedError
 from volumed.formats.fileid import parse_key_cookie, parse_volume_id
+from volumed.formats.needle import Needle
 from volumed.formats.replication import ReplicaPlacement
 from volumed.http.handlers.write import (
     INLINE_PLAIN_BYTES_MAX,
@@ -76,7 +77,9 @@ class NeedleLane:
             check_read(request, access)
         path = parse_read_path(request.path)
         key, cookie = parse_key_cookie(path.fid_text)
-        needle = needle_at_hand(self._node.view.read_now(parse_volume_id(path.vid_text), key), key)
+        volume_id = parse_volume_id(path.vid_text)
+        found = self._node.view.read_now(volume_id, key)
+        needle = needle_at_hand(found, key) if found.handle is not None else self._from_shards(volume_id, key)
         if needle is None or needle.cookie != cookie:
             return False
         if needle.ttl and needle.is_expired(time.time_ns()):
@@ -89,6 +92,11 @@ class NeedleLane:
         exchange.reply_raw(head, memoryview(needle.data))
         self._metrics.answered("GET", 200, began_s, public=exchange.public)
         return True
+
+    def _from_shards(self, volume_id: int, key: int) -> Needle | None:
+        shards = self._node.shards
+        volume = shards.find(volume_id)
+        return None if volume is None else shards.read_now(volume, key)
 
     def _write(self, exchange: Exchange) -> bool:
         request, node, began_s = exchange.request, self._node, time.perf_counter()
