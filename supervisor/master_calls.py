@@ -15,6 +15,7 @@ from supervisor.loop import Loop
 from supervisor.server_calls import delete_at_server
 from volumed.bus import calls
 from volumed.bus.router import Reply
+from volumed.codes import rpc_error_text
 from volumed.config.address import http_address
 from volumed.errors import ClientError, Code, RetryError, VolumedError, VolumeNotFound
 from volumed.grpc.channels import Channels
@@ -177,9 +178,7 @@ class MasterCalls:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 self._forget(address, channel)
-            # The reference writes codes as `NotFound`, not `NOT_FOUND`.
-            code = error.code().name.title().replace("_", "")
-            raise _CallFailed(f"rpc error: code = {code} desc = {error.details()}") from None
+            raise _CallFailed(rpc_error_text(error.code().name, error.details())) from None
 
     def _channel(self, address: str) -> Any:
         """One for all calls to a master."""

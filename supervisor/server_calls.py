@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from volumed.bus import calls
+from volumed.codes import rpc_error_text
 from volumed.errors import RetryError
 from volumed.grpc.channels import Channels
 
@@ -27,8 +28,7 @@ def delete_at_server(request: calls.DeleteAtServer, channels: Channels) -> calls
         with channels.open(address) as channel:
             answer = VolumeServerStub(channel).BatchDelete(message, timeout=_TIMEOUT_S)
     except grpc.RpcError as error:
-        code = error.code().name.title().replace("_", "")
-        raise RetryError(f"rpc error: code = {code} desc = {error.details()}") from None
+        raise RetryError(rpc_error_text(error.code().name, error.details())) from None
     return calls.DeletionResults(
         [calls.NeedleDeletion(result.status, result.error, result.size) for result in answer.results]
     )

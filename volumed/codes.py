@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Code"]
+__all__ = ["Code", "rpc_error_text"]
 
 
 class Code(enum.IntEnum):
@@ -26,3 +26,9 @@ class Code(enum.IntEnum):
     UNAVAILABLE = 14
     DATA_LOSS = 15
     UNAUTHENTICATED = 16
+
+
+def rpc_error_text(code: str, details: str | None) -> str:
+    """An error of a call as the reference's clients word it: they write `NotFound` for ``NOT_FOUND``."""
+    name = "Canceled" if code == "CANCELLED" else code.title().replace("_", "")
+    return f"rpc error: code = {name} desc = {details or ''}"

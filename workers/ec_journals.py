@@ -17,10 +17,10 @@ from volumed.erasure.errors import EcVolumeNotFound, NoSuchEcNeedle
 from volumed.storage.disk import Disk
 from volumed.storage.ec_files import paths_elsewhere
 from volumed.storage.ec_journal import fold_at, merge_at
-from volumed.storage.fileio import disk_error
 from workers.ec_volumes import EcVolumes
 from workers.host import Shell, Work
 from workers.map_slices import put_deletions
+from workers.refusals import refuse
 from workers.turns import End
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class EcJournals:
         def failed(error: Exception) -> None:
             end()
             for deletion in deletions:
-                _refuse(deletion.reply, f"delete from ec volume {volume_id}", error)
+                refuse(deletion.reply, f"delete from ec volume {volume_id}", error)
 
         def written(journaled: Journaled) -> None:
             self._put(volume, journaled.learned, partial(answer, journaled), failed)
@@ -134,7 +134,7 @@ class EcJournals:
         self._shell.in_background(
             work,
             lambda keys: self._merge(MergeJournal(volume_id, collection, keys), reply),
-            partial(_refuse, reply, f"learn the deletions of ec volume {volume_id}"),
+            partial(refuse, reply, f"learn the deletions of ec volume {volume_id}"),
             Work.COPY,
         )
 
@@ -170,14 +170,10 @@ class EcJournals:
 
             def failed(error: Exception) -> None:
                 end()
-                _refuse(reply, f"{doing} of ec volume {request.volume_id}", error)
+                refuse(reply, f"{doing} of ec volume {request.volume_id}", error)
 
             self._shell.in_background(
                 partial(work, volume), lambda learned: self._put(volume, learned, done, failed), failed, Work.COPY
             )
 
         self._volumes.turns.take(request.volume_id, begin)
-
-
-def _refuse(reply: Reply, doing: str, error: Exception) -> None:
-    reply.error(disk_error(doing, error) if isinstance(error, OSError) else error)

@@ -17,10 +17,10 @@ from volumed.errors import FormatError
 from volumed.storage.disk import Disk
 from volumed.storage.ec_files import list_ec_files, mirror_files, paths_elsewhere, remove_ec_files
 from volumed.storage.ec_journal import summarize_journals
-from volumed.storage.fileio import disk_error
 from volumed.storage.site import DiskSite, VolumePaths
 from workers.ec_volumes import EcVolumes
 from workers.host import Shell, Work
+from workers.refusals import refuse
 
 __all__ = ["EcListings"]
 
@@ -41,13 +41,13 @@ class EcListings:
     def _list(self, request: ListEcFiles, reply: Reply) -> None:
         mounted = {key: sorted(volume.shards) for key, volume in self._volumes.volumes.items()}
         work = partial(_listing, self._site, request.volume_id, mounted)
-        self._shell.in_background(work, reply.result, partial(_refuse, reply, "list"))
+        self._shell.in_background(work, reply.result, partial(refuse, reply, "list"))
 
     def _mirror(self, request: MirrorSidecars, reply: Reply) -> None:
         source = paths_elsewhere(request.source, request.collection, request.volume_id)
         paths = self._site.paths(request.collection, request.volume_id)
         work = partial(_mirror_same, self._site, paths, source, request.extensions)
-        failed = partial(_refuse, reply, f"mirror the sidecars of volume {request.volume_id}")
+        failed = partial(refuse, reply, f"mirror the sidecars of volume {request.volume_id}")
         self._volumes.turns.run(request.volume_id, work, lambda _: reply.result(), failed, Work.COPY)
 
     def _remove(self, request: RemoveEcFiles, reply: Reply) -> None:
@@ -58,12 +58,8 @@ class EcListings:
             if files is not None:
                 remove_ec_files(self._site, files, request.reason)
 
-        failed = partial(_refuse, reply, f"remove the shards of volume {request.volume_id}")
+        failed = partial(refuse, reply, f"remove the shards of volume {request.volume_id}")
         self._volumes.run_unmounted(request.volume_id, range(SHARDS_MAX), work, lambda _: reply.result(), failed)
-
-
-def _refuse(reply: Reply, doing: str, error: Exception) -> None:
-    reply.error(disk_error(doing, error) if isinstance(error, OSError) else error)
 
 
 def _mirror_same(site: DiskSite, paths: VolumePaths, source: VolumePaths, extensions: Collection[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -24,6 +24,7 @@ from volumed.bus.compaction_calls import (
 )
 from volumed.errors import Code, CompactionError, NoFreeSpace, VolumedError, VolumeNotFound
 from volumed.grpc.server import served_methods
+from volumed.grpc.streams import Call
 from volumed.nodetable import DiskState, NodeTable, create_node_table
 from volumed.wire import volume_server_pb2 as pb
 
@@ -39,6 +40,9 @@ class FakeCall:
     @property
     def ended(self) -> bool:
         return self._waits <= 0
+
+    def require(self) -> None:
+        Call.require(cast("Call", self))
 
     def wait(self, _seconds: float) -> bool:
         self._waits -= 1

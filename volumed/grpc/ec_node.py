@@ -23,7 +23,7 @@ from volumed.bus.ec_calls import (
     StopEcJob,
 )
 from volumed.erasure.names import INDEX, INFO
-from volumed.errors import Code, VolumedError
+from volumed.errors import VolumedError
 from volumed.grpc.ec_job_log import EcJobLog, EcJobStart
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
@@ -116,7 +116,7 @@ class EcNode:
             volume.users += 1
         try:
             while not volume.lock.acquire(timeout=_LOCK_POLL_S):
-                _require_lasting(call)
+                call.require()
             try:
                 yield
             finally:
@@ -186,15 +186,10 @@ class EcNode:
                 if progress.done:
                     return progress
                 call.wait(pause_s)
-                _require_lasting(call)
+                call.require()
                 pause_s = min(2 * pause_s, _POLL_MAX_S)
         except VolumedError:
             # Who comes next finds the volume free. A worker that does not answer ends it when nobody asks any more.
             with suppress(VolumedError):
                 self.node.worker(disk_id, StopEcJob(job), _STOP_TIMEOUT_S)
             raise
-
-
-def _require_lasting(call: Call) -> None:
-    if call.ended:
-        raise VolumedError("context canceled", Code.CANCELLED)

@@ -17,7 +17,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
-from volumed.errors import Code, VolumedError
+from volumed.errors import VolumedError
 from volumed.grpc.admin_gate import AdminGate
 from volumed.grpc.streams import Call
 
@@ -116,8 +116,8 @@ def _until_its_end(requests: Iterator[Message], call: Call) -> Iterator[Message]
     """The requests of a client that has sent all of them. The library may say that there are no more a moment before it
     says that the client is gone."""
     yield from requests
-    if call.wait(_CANCELLATION_LAG_S):
-        raise VolumedError("context canceled", Code.CANCELLED)
+    call.wait(_CANCELLATION_LAG_S)
+    call.require()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import grpc
 
-from volumed.codes import Code
+from volumed.codes import Code, rpc_error_text
 from volumed.errors import VolumedError
 from volumed.grpc import texts
 from volumed.grpc.streams import Call
@@ -30,9 +30,7 @@ class PeerError(VolumedError):
     @classmethod
     def of(cls, error: grpc.RpcError) -> PeerError:
         code, detail = error.code(), error.details() or ""
-        # Written as the reference writes them: `NotFound`, not `NOT_FOUND`.
-        name = "Canceled" if code is grpc.StatusCode.CANCELLED else code.name.title().replace("_", "")
-        return cls(f"rpc error: code = {name} desc = {detail}", Code(code.value[0]), detail)
+        return cls(rpc_error_text(code.name, detail), Code(code.value[0]), detail)
 
     def under(self, what: str) -> VolumedError:
         """The same with a text in front."""
@@ -84,4 +82,4 @@ def _errors_named() -> Iterator[None]:
         raise PeerError.of(error) from None
     except ValueError as error:
         # The library's word for a channel that was closed.
-        raise PeerError(f"rpc error: code = Canceled desc = {error}", Code.CANCELLED) from None
+        raise PeerError(rpc_error_text("CANCELLED", str(error)), Code.CANCELLED) from None

@@ -22,6 +22,9 @@ from typing import Any
 
 import grpc
 
+from volumed.codes import Code
+from volumed.errors import VolumedError
+
 __all__ = ["CALLS_MAX", "Call", "CallThreads"]
 
 CALLS_MAX = 2048
@@ -40,6 +43,11 @@ class Call:
     def ended(self) -> bool:
         """The client has cancelled, or its connection or the server is gone."""
         return self._ended.is_set()
+
+    def require(self) -> None:
+        """Raises `VolumedError` when it has ended."""
+        if self.ended:
+            raise VolumedError("context canceled", Code.CANCELLED)
 
     def wait(self, seconds: float) -> bool:
         """Sleep, but no longer than the call lasts; whether it has ended."""

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from volumed.codes import rpc_error_text
 from volumed.erasure.geometry import accepts
 from volumed.erasure.layout import Interval
 from volumed.errors import Code, NeedleDeleted, RetryError, VolumedError
@@ -38,9 +39,7 @@ class PeerError(VolumedError):
     @classmethod
     def of(cls, error: grpc.RpcError) -> PeerError:
         code = error.code()
-        # The reference writes codes as `NotFound`, not `NOT_FOUND`.
-        name = code.name.title().replace("_", "")
-        found = cls(f"rpc error: code = {name} desc = {error.details()}", Code(code.value[0]))
+        found = cls(rpc_error_text(code.name, error.details()), Code(code.value[0]))
         found.silent = found.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
         return found
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from volumed.bus import calls
 from volumed.bus.copy_calls import CopyMounted
-from volumed.codes import Code
 from volumed.errors import VolumedError, VolumeLoadError, VolumeNotFound
 from volumed.formats.volumename import check_collection, normalize_disk_type
 from volumed.grpc import texts
@@ -78,8 +77,7 @@ class CopyServicer:
 
     def _mount(self, pulling: _Pull, before: _Counts | None, call: Call) -> CopyMounted:
         """Mount what has come and compare its counts with those of the source, if that stood still."""
-        if call.ended:
-            raise VolumedError("context canceled", Code.CANCELLED)
+        call.require()
         mounted = pulling.mount()
         if self._profile.counts_copied_needles and before is not None:
             pulling.compare_counts(before, mounted, call)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from volumed.bus.ec_calls import (
-    DeleteEcGenerations,
-    DeleteEcIndex,
-    DeleteShards,
-    TakeOverDeletions,
-    UnmountShards,
-    WipeEcFiles,
-)
-from volumed.erasure.code import SHARDS_MAX
-from volumed.errors import VolumedError
+from volumed.bus.ec_calls import DeleteEcGenerations, DeleteEcIndex, DeleteShards
 from volumed.formats.volumename import check_collection
 from volumed.grpc.ec_node import EcNode
+from volumed.grpc.ec_wipe import REMOVE_TIMEOUT_S, wipe_on_all
 from volumed.grpc.streams import Call
 from volumed.wire import volume_server_pb2 as pb
 
-__all__ = ["EcDeleteServicer", "wipe_on_all"]
-
-_REMOVE_TIMEOUT_S = 600.0
-"""Freeing large files takes time on a busy disk."""
+__all__ = ["EcDeleteServicer"]
 
 
 class EcDeleteServicer:
@@ -60,7 +49,7 @@ class EcDeleteServicer:
         below = request.delete_generations_older_than
         for disk_id in self._ec.node.certain_disks():
             wanted = DeleteEcGenerations(request.volume_id, request.collection, below)
-            self._node.worker(disk_id, wanted, _REMOVE_TIMEOUT_S)
+            self._node.worker(disk_id, wanted, REMOVE_TIMEOUT_S)
 
     def _delete_shards(self, request: pb.VolumeEcShardsDeleteRequest, shard_ids: tuple[int, ...] | None = None) -> None:
         """On all disks; the index too when no shard is left."""
@@ -68,37 +57,10 @@ class EcDeleteServicer:
         doomed = list(request.shard_ids if shard_ids is None else shard_ids)
         disks = self._ec.node.certain_disks()
         remaining = [
-            self._node.worker(disk_id, DeleteShards(volume_id, collection, doomed), _REMOVE_TIMEOUT_S).shard_ids
+            self._node.worker(disk_id, DeleteShards(volume_id, collection, doomed), REMOVE_TIMEOUT_S).shard_ids
             for disk_id in disks
         ]
         # A disk that has failed may come back with shards; without an index they would be of no use.
         if not any(remaining) and self._ec.is_complete:
             for disk_id in disks:
-                self._node.worker(disk_id, DeleteEcIndex(volume_id, collection), _REMOVE_TIMEOUT_S)
-
-
-def wipe_on_all(ec: EcNode, doing: str, volume_id: int, collection: str, encode_ts_ns: int = 0) -> None:
-    """Remove what was encoded of a volume from every disk. Raises `VolumedError`: ``<doing> on <directory>: …``."""
-    _hand_over(ec, volume_id, collection, encode_ts_ns)
-    for disk_id in ec.node.certain_disks():
-        try:
-            ec.node.worker(disk_id, WipeEcFiles(volume_id, collection, encode_ts_ns), _REMOVE_TIMEOUT_S)
-        except VolumedError as error:
-            directory = ec.node.config.disks[disk_id].directory
-            raise VolumedError(f"{doing} on {directory}: {error.text}", error.code) from None
-
-
-def _hand_over(ec: EcNode, volume_id: int, collection: str, encode_ts_ns: int) -> None:
-    """Have the normal volume that was encoded, if it is here, make up for what was deleted in its shards only (R19).
-    They are unmounted before: then no deletion comes after the last look. Raises `VolumedError`."""
-    handle = ec.node.locate(volume_id)
-    if handle is None:
-        return
-    disks = ec.node.certain_disks()
-    for disk_id in disks:
-        ec.node.worker(disk_id, UnmountShards(volume_id, list(range(SHARDS_MAX)), encode_ts_ns))
-    holders = [holder for holder in ec.holders(volume_id) if holder.files.collection == collection]
-    if holders:
-        sources = [holder.directories for holder in holders]
-        wanted = TakeOverDeletions(volume_id, collection, sources, encode_ts_ns)
-        ec.node.worker(handle.disk_id, wanted, _REMOVE_TIMEOUT_S)
+                self._node.worker(disk_id, DeleteEcIndex(volume_id, collection), REMOVE_TIMEOUT_S)

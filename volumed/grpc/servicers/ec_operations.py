@@ -10,7 +10,7 @@ from volumed.erasure.names import SIDECAR
 from volumed.errors import ClientError, VolumedError
 from volumed.formats.volumename import format_base_name
 from volumed.grpc.ec_node import EcHolder, EcNode, latest_run, of_run
-from volumed.grpc.servicers.ec_delete import wipe_on_all
+from volumed.grpc.ec_wipe import wipe_on_all
 from volumed.grpc.streams import Call
 from volumed.storage.fileio import disk_error
 from volumed.wire import volume_server_pb2 as pb

@@ -4,7 +4,6 @@ read, never written."""
 from __future__ import annotations
 
 from volumed.bus import calls
-from volumed.codes import Code
 from volumed.config.address import join_host_port
 from volumed.erasure.columns import Progress
 from volumed.erasure.errors import EcInterrupted
@@ -49,7 +48,8 @@ class EcScrubServicer:
             try:
                 findings = scrub.look(volume_id, mounted)
             except EcInterrupted:
-                raise _canceled() from None
+                call.require()
+                raise
             _add(response, volume_id, findings)
             log.found(volume_id, findings.texts)
         broken = len(response.broken_volume_ids), len(response.broken_shard_infos)
@@ -58,10 +58,6 @@ class EcScrubServicer:
         return response
 
     def _scrub(self, request: pb.ScrubEcVolumeRequest, call: Call) -> EcScrub:
-        def check() -> None:
-            if call.ended:
-                raise _canceled()
-
         config, progress = self._node.config, Progress()
         call.when_ended(progress.stop)
         return EcScrub(
@@ -71,16 +67,12 @@ class EcScrubServicer:
             join_host_port(config.ip, config.port),
             request.mode,
             request.force_deleted_needles_check,
-            check,
+            call.require,
             progress,
         )
 
     def _all_volumes(self) -> list[int]:
         return sorted({report.id for report in self._node.supervisor(calls.NodeStatus()).ec_volumes})
-
-
-def _canceled() -> VolumedError:
-    return VolumedError("context canceled", Code.CANCELLED)
 
 
 def _add(response: pb.ScrubEcVolumeResponse, volume_id: int, findings: EcFindings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from volumed.bus import calls
-from volumed.codes import Code
 from volumed.errors import VolumedError
 from volumed.grpc import texts
 from volumed.grpc.local_volumes import LocalVolumes
@@ -66,16 +65,12 @@ class ScrubServicer:
         return sorted({view.id for view in self._node.supervisor(calls.NodeStatus()).volumes})
 
     def _scrub(self, volume_id: int, missing: str, *, full: bool, call: Call) -> Findings:
-        def check() -> None:
-            if call.ended:
-                raise VolumedError("context canceled", Code.CANCELLED)
-
         for _ in range(_SETTLE_STEPS):
             volume, length = self._volumes.use(volume_id, missing, lambda _, opened: (opened, opened.index_length()))
             if length == volume.state.progress.idx_bytes:
                 break
             call.wait(_SETTLE_STEP_S)
-        return scrub_volume(volume, length, full=full, check=check)
+        return scrub_volume(volume, length, full=full, check=call.require)
 
     def _mark_broken(self, response: pb.ScrubVolumeResponse) -> None:
         failures = []
