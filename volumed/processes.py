@@ -9,7 +9,7 @@ import os
 import signal
 from pathlib import Path
 
-__all__ = ["be_first_to_go", "die_with_parent", "set_title", "use_batch_scheduling", "use_idle_scheduling"]
+__all__ = ["be_first_to_go", "die_with_parent", "set_title", "use_batch_scheduling"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -34,12 +34,6 @@ def be_first_to_go() -> None:
     """When memory runs out this process goes first, not a disk's worker."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def use_idle_scheduling() -> None:
-    """Ask for ``SCHED_IDLE``: whoever else wants the processor gets it at once, and this process what is left. Threads
-    that are started later inherit it."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def use_batch_scheduling() -> None:

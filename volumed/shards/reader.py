@@ -29,8 +29,9 @@ __all__ = ["EcReader", "Repaired", "StoredEcNeedle"]
 
 _NOW_BYTES_MAX = 256 << 10
 """Longest record that is read on the spot."""
-_WHOLE_BYTES_MAX = 4 << 20
-"""Needles of a larger S are long: their data are read in pieces."""
+_WHOLE_BYTES_MAX = (4 << 20) + (64 << 10)
+"""Needles of a larger S are long: their data are read in pieces. The filer's chunks of 4 MiB, with what describes them,
+are not."""
 _RECOVERED_NOW_BYTES_MAX = 64 << 10
 """The same when a shard of it is lost: k times as much is read."""
 _RECOVERIES_MAX = 8

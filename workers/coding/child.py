@@ -15,7 +15,7 @@ import sys
 
 from volumed.erasure.coding import CoderHere
 from volumed.erasure.columns import Progress
-from volumed.processes import be_first_to_go, die_with_parent, set_title, use_idle_scheduling
+from volumed.processes import be_first_to_go, die_with_parent, set_title
 from volumed.storage.fileio import FileIO
 from workers.coding.messages import Advance, Done, Failed, TaskSent, receive_task, send
 
@@ -29,7 +29,6 @@ def main(title: str, files: FileIO) -> None:
     # A service manager or a terminal may send them to all processes; the worker decides when an operation ends.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    use_idle_scheduling()
     be_first_to_go()
     with (
         socket.socket(fileno=os.dup(0)) as channel,

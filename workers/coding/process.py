@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +32,10 @@ class CodingProcess:
         """``title`` is for ``ps``; ``files`` is told what the disk refused. Raises `OSError`."""
         self._files = files
         self._process, self._channel = start_helper([*COMMAND, title])
+        # Whoever else wants a processor gets it at once. Said from here, it holds for the process's own start too, which
+        # clients would feel.
+        with suppress(ProcessLookupError):
+            os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
         self._stream = self._channel.makefile("rwb")
         progress.when_stopped(self._process.kill)
 
