@@ -32,8 +32,8 @@ class CodingProcess:
         """``title`` is for ``ps``; ``files`` is told what the disk refused. Raises `OSError`."""
         self._files = files
         self._process, self._channel = start_helper([*COMMAND, title])
-        # Whoever else wants a processor gets it at once. Said from here, it holds for the process's own start too, which
-        # clients would feel.
+        # Whoever else wants a processor gets it at once. Said from here, it holds for the start of the process too:
+        # clients would feel that.
         with suppress(ProcessLookupError):
             os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
         self._stream = self._channel.makefile("rwb")
