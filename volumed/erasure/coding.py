@@ -22,8 +22,8 @@ class CodingTask(Protocol[T_co]):
     """Something to compute; it can be pickled, and so can what it returns."""
 
     def run(self, files: FileIO, opened: Sequence[File], progress: Progress, threads: int) -> T_co:
-        """Do it with ``opened``, in the order that the task says. Raises `OSError`, `EcInterrupted`; files are then
-        left as they are."""
+        """Do it with ``opened``, in the order that the task says; what it wrote is on the disk then. Raises `OSError`,
+        `EcInterrupted`; files are then left as they are."""
 
 
 class Coder(Protocol):

@@ -111,7 +111,6 @@ def encode_shards(
     `NodeError`; files are then left as they are."""
     shards = new_files(files, paths)
     sums = (coder or CoderHere(files)).run(EncodeColumns(layout), [dat, *shards], progress)
-    sync_all(files, shards)
     progress.require_running()
     return sums
 
@@ -128,6 +127,7 @@ class SealIndex(NamedTuple):
         idx, index = opened
         rows = files.read_at(idx, 0, self.idx_bytes)
         files.write_at(index, 0, [seal_index(rows, self.offset_width)])
+        files.sync(index)
 
 
 class EncodeColumns(NamedTuple):
@@ -146,6 +146,7 @@ class EncodeColumns(NamedTuple):
 
         progress.expect(length * self.layout.ratio.data)
         for_all_columns(length, work, progress, threads=threads, reads=self.layout.ratio.data)
+        sync_all(files, shards)
         return [item.result() for item in sums]
 
 
@@ -189,9 +190,7 @@ def _volume_info(files: FileIO, dat: File, layout: Layout, now_ns: int) -> Volum
 
 
 def _seal(files: FileIO, idx: File, path: str, task: SealIndex, progress: Progress, coder: Coder) -> None:
-    index = new_files(files, [path])
-    coder.run(task, [idx, *index], progress)
-    sync_all(files, index)
+    coder.run(task, [idx, *new_files(files, [path])], progress)
 
 
 def _remove(files: FileIO, paths: list[str]) -> None:

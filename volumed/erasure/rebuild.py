@@ -103,7 +103,6 @@ def rebuild_shards(
         outputs = new_files(files, [path + REBUILDING for path in paths])
         sources = [shards[shard] for shard in plan.sources]
         sums = (coder or CoderHere(files)).run(RecoverColumns(ratio, plan), [*sources, *outputs], progress)
-        sync_all(files, outputs)
         progress.require_running()
         if sidecar is not None:
             _require_expected(base, sidecar, dict(zip(plan.wanted, sums, strict=True)))
@@ -136,15 +135,16 @@ class RecoverColumns(NamedTuple):
         """See `CodingTask`."""
         plan = self.plan
         count = len(plan.sources)
-        shards = dict(zip(plan.sources, opened, strict=False))
+        shards, outputs = dict(zip(plan.sources, opened, strict=False)), opened[count:]
         recovery = erasure_code(self.ratio).recovery(plan.sources, plan.wanted)
         sums = [ColumnSums(plan.length) for _ in plan.wanted]
 
         def work(columns: Iterator[Column]) -> None:
-            _compute_columns(files, recovery, shards, opened[count:], sums, columns)
+            _compute_columns(files, recovery, shards, outputs, sums, columns)
 
         progress.expect(plan.length * self.ratio.data)
         for_all_columns(plan.length, work, progress, threads=threads, reads=self.ratio.data)
+        sync_all(files, outputs)
         return [item.result() for item in sums]
 
 
