@@ -1,7 +1,8 @@
 """``python -m benchmarks.erasure_clients``: what clients see of a disk on which a volume is encoded and rebuilt.
 
 One client reads and one writes small objects of another volume of the same disk, paced. The jobs run through the RPCs,
-on each server in turns, each after a time of quiet.
+on each server in turns, after a time of quiet and one beside a process that only keeps a processor busy when nobody
+else wants it: nothing that computes can disturb less.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import random
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +26,7 @@ import grpc
 from benchmarks.bulk import Connection
 from benchmarks.clients import DATA_BYTES, Clients, Figures
 from benchmarks.servers import COOKIE, SIDES
-from benchmarks.shards import LOST, Served, make_volume
+from benchmarks.shards import LOST, SHARDS, Served, make_volume
 from tests.cluster import Master, VolumeServer
 from tests.processes import wait_until
 from tests.web import get_json
@@ -36,6 +38,15 @@ OBJECTS = 1000
 """That are read."""
 QUIET_S = 3.0
 TIMEOUT_S = 30.0
+COUNTING = f"""
+import os, time
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+end = time.monotonic() + {QUIET_S}
+while time.monotonic() < end:
+    for _ in range(10_000):
+        pass
+"""
+"""Program of a process that touches neither memory nor disks."""
 
 Seen = tuple[Figures, Figures]
 """Reads and writes."""
@@ -60,7 +71,9 @@ class Side:
 
     def round(self) -> None:
         """Every job once."""
+        self._served.lose(SHARDS)
         self._during("nothing", lambda: time.sleep(QUIET_S))
+        self._during("idle process", _count)
         self._during("encode", self._served.encode)
         self._served.lose(LOST["four lost"])
         self._during("rebuild, four lost", self._served.rebuild)
@@ -83,6 +96,10 @@ class Side:
 
     def _path(self, key: int) -> str:
         return f"/{self._volume_id},{key:x}{COOKIE:08x}"
+
+
+def _count() -> None:
+    subprocess.run([sys.executable, "-S", "-c", COUNTING], check=True)
 
 
 def _grow(server: VolumeServer, master: Master) -> int:

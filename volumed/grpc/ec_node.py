@@ -34,8 +34,6 @@ from volumed.storage.fileio import FileIO
 
 __all__ = ["EcHolder", "EcNode", "latest_run", "of_run"]
 
-_POLL_MIN_S = 0.005
-_POLL_MAX_S = 0.25
 _LOCK_POLL_S = 0.2
 _STOP_TIMEOUT_S = 60.0
 _LIST_TIMEOUT_S = 120.0
@@ -178,16 +176,14 @@ class EcNode:
             raise
 
     def _follow(self, disk_id: int, job: int, log: EcJobLog, call: Call) -> EcJobProgress:
-        pause_s = _POLL_MIN_S
         try:
             while True:
                 progress: EcJobProgress = self.node.worker(disk_id, FollowEcJob(job))
                 log.progressed(progress)
                 if progress.done:
                     return progress
-                call.wait(pause_s)
+                call.wait_for_work()
                 call.require()
-                pause_s = min(2 * pause_s, _POLL_MAX_S)
         except VolumedError:
             # Who comes next finds the volume free. A worker that does not answer ends it when nobody asks any more.
             with suppress(VolumedError):

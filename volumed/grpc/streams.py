@@ -16,6 +16,7 @@ something else it must watch its `Call`::
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
@@ -30,6 +31,10 @@ __all__ = ["CALLS_MAX", "Call", "CallThreads"]
 CALLS_MAX = 2048
 """Calls at once, from all clients; more are refused with RESOURCE_EXHAUSTED."""
 
+_POLL_SHARE = 0.05
+_POLL_MIN_S = 0.005
+_POLL_MAX_S = 0.25
+
 
 class Call:
     """What a handler may know of its call: whether anybody still waits for the answer."""
@@ -37,6 +42,7 @@ class Call:
     def __init__(self, context: grpc.ServicerContext) -> None:
         self._context = context
         self._ended = threading.Event()
+        self._began = time.monotonic()
         self.when_ended(self._ended.set)
 
     @property
@@ -52,6 +58,12 @@ class Call:
     def wait(self, seconds: float) -> bool:
         """Sleep, but no longer than the call lasts; whether it has ended."""
         return self._ended.wait(seconds)
+
+    def wait_for_work(self) -> bool:
+        """`wait` between two questions to a worker about something that takes a moment, or hours: longer and longer,
+        but for a small share of what the call has taken so far."""
+        elapsed_s = time.monotonic() - self._began
+        return self.wait(min(max(_POLL_MIN_S, _POLL_SHARE * elapsed_s), _POLL_MAX_S))
 
     def cancel(self) -> None:
         """End the call from here; its client is told CANCELLED."""

@@ -24,8 +24,6 @@ from volumed.wire import volume_server_pb2 as pb
 __all__ = ["VacuumServicer"]
 
 _REPORT_BYTES = 128 << 20
-_POLL_MIN_S = 0.005
-_POLL_MAX_S = 0.25
 _COMMIT_TIMEOUT_S = 3600.0
 """It follows what was written during the compaction, and flushes; the caller has its own patience."""
 
@@ -79,14 +77,12 @@ class VacuumServicer:
 
     def _follow(self, disk_id: int, task: int, call: Call) -> Iterator[int]:
         """Bytes processed, now and then, until it is done."""
-        pause_s = _POLL_MIN_S
         done = False
         try:
             while not done:
                 progress = self._node.worker(disk_id, FollowCompaction(task))
                 yield progress.processed_bytes
-                done = progress.done or call.wait(pause_s)
-                pause_s = min(2 * pause_s, _POLL_MAX_S)
+                done = progress.done or call.wait_for_work()
         finally:
             if call.ended:
                 self._node.worker(disk_id, StopCompaction(task))
