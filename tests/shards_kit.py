@@ -15,7 +15,7 @@ from volumed.formats.needle import Needle
 from volumed.shards.gathering import Patience
 from volumed.shards.reader import EcReader
 from volumed.shards.unreadable import UnreadableShards
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.mounted_shards import MountedShards, ShardFiles
@@ -78,7 +78,7 @@ class FakeElsewhere:
         """Shards that the master tells of only when it is asked again."""
 
     def start(
-        self, volume: EcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
+        self, volume: NodeEcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
     ) -> Future[bytes | None] | None:
         del volume, patience
         self.asked.append((wanted.shard, recovers))
@@ -135,7 +135,7 @@ class SmallNode:
         self.repaired: list[tuple[int, int]] = []
         places = tuple(DiskConfig(disk.disk_id, "", "") for disk in disks)
         config = NodeConfig(runtime_dir="", map_dir="", state_dir="", disks=places, offset_width=WIDTH)
-        report: Callable[[EcVolume, Needle, int], None] = lambda _, needle, shard: self.repaired.append(  # noqa: E731
+        report: Callable[[NodeEcVolume, Needle, int], None] = lambda _, needle, shard: self.repaired.append(  # noqa: E731
             (needle.key, shard)
         )
         self.now_s = 0.0
@@ -148,7 +148,7 @@ class SmallNode:
         return self.disks if volume_id == 9 else []
 
     @property
-    def volume(self) -> EcVolume:
+    def volume(self) -> NodeEcVolume:
         found = self.reader.find(9)
         assert found is not None
         return found

@@ -14,7 +14,7 @@ from volumed.bus.calls import Location, Request
 from volumed.errors import DiskUnavailable, RetryError, VolumedError, VolumeNotFound
 from volumed.shards.deletes import EcDeletes
 from volumed.shards.gathering import Patience
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 
 LIMIT_S = 60.0
 KEY = 5
@@ -47,7 +47,7 @@ class Peers:
         self._knows = knows
         self.asked: list[str] = []
 
-    def delete(self, address: str, _volume: EcVolume, _key: int, _shard: int, _timeout_s: float) -> None:
+    def delete(self, address: str, _volume: NodeEcVolume, _key: int, _shard: int, _timeout_s: float) -> None:
         self.asked.append(address)
         if address != self._knows:
             raise RetryError(f"{address} has not deleted it")
@@ -56,7 +56,7 @@ class Peers:
 class Moving(FakeElsewhere):
     """The shards that are not here have moved; the master tells of it when it is asked again."""
 
-    def locations(self, volume: EcVolume, _shard: int, _patience: Patience) -> list[Location]:
+    def locations(self, volume: NodeEcVolume, _shard: int, _patience: Patience) -> list[Location]:
         del volume
         return [NEW] if self.asked_again else [OLD]
 

@@ -21,7 +21,7 @@ from volumed.security.settings import SecuritySettings, write_security
 from volumed.shards.elsewhere import OtherServers
 from volumed.shards.gathering import NoAnswer, Patience
 from volumed.shards.peers import ShardPeers, peer_address
-from volumed.shards.view import EcView, EcVolume
+from volumed.shards.view import EcView, NodeEcVolume
 from volumed.storage.mounted_shards import MountedShards
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire import volume_server_pb2_grpc
@@ -68,7 +68,7 @@ class Rig:
         disk = mounted(small, small.encode(), [0])
         volume = EcView(Mounted(disk)).find(9)
         assert volume is not None
-        self.volume: EcVolume = volume
+        self.volume: NodeEcVolume = volume
         self.holder = holder
         self.location = Location(f"127.0.0.1:{port - 1}", "", port)
         self.answer: EcLocations | RetryError = EcLocations({2: [self.location]})

@@ -21,7 +21,7 @@ from volumed.formats.idx import Row
 from volumed.shards import reader
 from volumed.shards.gathering import NotRecovered, Patience
 from volumed.shards.threads import BoundedThreads
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 
 COLUMN_BYTES = 256 << 10
 LIMIT_S = 30.0
@@ -100,7 +100,7 @@ class SlowElsewhere(FakeElsewhere):
         self._threads = ThreadPoolExecutor(16)
 
     def start(
-        self, volume: EcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
+        self, volume: NodeEcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
     ) -> Future[bytes | None] | None:
         found = super().start(volume, key, wanted, patience, recovers=recovers)
         if found is None or not recovers:

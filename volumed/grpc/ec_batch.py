@@ -6,7 +6,7 @@ from volumed.bus.calls import NeedleDeletion
 from volumed.erasure.errors import NoSuchEcNeedle
 from volumed.errors import CookieMismatch, NeedleDeleted, VolumedError
 from volumed.shards.node import NodeShards
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 
 __all__ = ["delete_in_shards"]
 
@@ -14,7 +14,7 @@ _DELETED, _NOTHING_FREED, _BAD_REQUEST, _NOT_FOUND, _MANIFEST, _FAILED = 202, 30
 _MANIFEST_TEXT = "ChunkManifest: not allowed in batch delete mode."
 
 
-def delete_in_shards(shards: NodeShards, volume: EcVolume, key: int, cookie: int | None) -> NeedleDeletion:
+def delete_in_shards(shards: NodeShards, volume: NodeEcVolume, key: int, cookie: int | None) -> NeedleDeletion:
     """Delete one needle; without a cookie none is compared."""
     try:
         stored = shards.read(volume, key, cookie)
@@ -32,7 +32,7 @@ def delete_in_shards(shards: NodeShards, volume: EcVolume, key: int, cookie: int
         return NeedleDeletion(_FAILED, error.text)
 
 
-def _delete_beside(shards: NodeShards, volume: EcVolume, key: int, cookie: int | None) -> NeedleDeletion | None:
+def _delete_beside(shards: NodeShards, volume: NodeEcVolume, key: int, cookie: int | None) -> NeedleDeletion | None:
     """In the normal volume of the id; None when there is nothing to delete."""
     try:
         size = shards.delete_beside(volume.volume_id, key, cookie)

@@ -19,7 +19,7 @@ from volumed.errors import DiskError
 from volumed.formats.idx import ROW_LENGTH
 from volumed.grpc.shard_reads import VolumeShardReads
 from volumed.shards.gathering import Elsewhere
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import FileIO, disk_error, error_text
 from volumed.storage.index_check import IndexRows
@@ -52,13 +52,13 @@ class EcScrub(NamedTuple):
         what ``check`` raises."""
         places = [DiskShards(disk.disk_id, os.path.dirname(disk.record.data_base), disk.record) for disk in mounted]
         plan = plan_scrub(volume_id, places)
-        volume = EcVolume.of(volume_id, tuple(mounted[position] for position in plan.disks))
+        volume = NodeEcVolume.of(volume_id, tuple(mounted[position] for position in plan.disks))
         findings = self._checksums(volume) if self.mode == _Mode.CHECKSUM else self._needles(volume)
         for text in plan.foreign:
             findings.say(text)
         return findings
 
-    def _needles(self, volume: EcVolume) -> EcFindings:
+    def _needles(self, volume: NodeEcVolume) -> EcFindings:
         record = volume.disks[0].record
         path = record.index_base + INDEX
         try:
@@ -80,7 +80,7 @@ class EcScrub(NamedTuple):
             scrub_all(scrubbed, findings, recover=self.mode == _Mode.READS, forced=self.forced)
         return findings
 
-    def _checksums(self, volume: EcVolume) -> EcFindings:
+    def _checksums(self, volume: NodeEcVolume) -> EcFindings:
         """Of all shards of this node, by the first sidecar that is good."""
         findings = EcFindings()
         sidecar: Sidecar | None = None
@@ -111,7 +111,7 @@ class EcScrub(NamedTuple):
                 return SidecarState.INVALID, None
         return SidecarState.OFF, None
 
-    def _damage(self, volume: EcVolume, sidecar: Sidecar) -> EcFindings:
+    def _damage(self, volume: NodeEcVolume, sidecar: Sidecar) -> EcFindings:
         ratio = volume.source.layout.ratio
         shards, lost = {}, {}
         for shard_id, disk in sorted(volume.here.items()):

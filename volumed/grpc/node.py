@@ -16,7 +16,7 @@ from volumed.metrics.page import MetricsPage
 from volumed.nodetable import DISK_STATES_THAT_SERVE, DiskState, NodeTable
 from volumed.security.settings import GrpcIdentity
 from volumed.shards.node import NodeShards
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 from volumed.storage.mounted_shards import MountedShards
 from volumed.storage.view import VolumeHandle
 
@@ -110,7 +110,7 @@ class GrpcNode:
         with self._locator_lock:
             return self._locator.shards(volume_id)
 
-    def ec_volume(self, volume_id: int) -> EcVolume | None:
+    def ec_volume(self, volume_id: int) -> NodeEcVolume | None:
         """The erasure coded volume if there is no normal one of the id, which would be preferred for reads."""
         volume = self.ec.find(volume_id)
         try:

@@ -9,7 +9,7 @@ from volumed.erasure.needle_scrub import UnreadablePiece
 from volumed.erasure.read import Answer, answered, read_span
 from volumed.errors import DiskUnavailable, NeedleDeleted, VolumeNotFound
 from volumed.shards.gathering import PATIENT, Elsewhere, NoAnswer
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 from volumed.storage.fileio import Buffer, error_text
 
 __all__ = ["VolumeShardReads"]
@@ -21,7 +21,7 @@ _ANY_NEEDLE = 0
 class VolumeShardReads:
     """Of one volume; `volumed.erasure.needle_scrub.ShardReads`."""
 
-    def __init__(self, volume: EcVolume, elsewhere: Elsewhere, address: str) -> None:
+    def __init__(self, volume: NodeEcVolume, elsewhere: Elsewhere, address: str) -> None:
         """``address`` of this server, for error texts."""
         self._volume = volume
         self._elsewhere = elsewhere

@@ -11,7 +11,7 @@ from volumed.errors import DiskError, DiskUnavailable, NeedleDeleted
 from volumed.shards.calls import NodeCalls
 from volumed.shards.deletes import EcDeletes
 from volumed.shards.reader import StoredEcNeedle
-from volumed.shards.view import EcVolume, MountedView
+from volumed.shards.view import MountedView, NodeEcVolume
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.view import VolumeHandle
 
@@ -39,7 +39,7 @@ class DeletesOfBoth:
         self._volumes = volumes
         self._calls = calls
 
-    def delete(self, volume: EcVolume, key: int, cookie: int) -> int:
+    def delete(self, volume: NodeEcVolume, key: int, cookie: int) -> int:
         """Raises what `EcDeletes.delete` raises, and `DiskError` when only the shards could be changed."""
         try:
             size = self._deletes.delete(volume, key, cookie)
@@ -57,7 +57,7 @@ class DeletesOfBoth:
         self._require_beside(stored.volume.volume_id, stored.needle.key)
         return size
 
-    def journal_here(self, volume: EcVolume, key: int) -> bool:
+    def journal_here(self, volume: NodeEcVolume, key: int) -> bool:
         """Likewise, for another server that has found the needle."""
         is_journaled = self._deletes.journal_here(volume, key)
         if is_journaled:

@@ -20,7 +20,7 @@ from volumed.shards.elsewhere import OtherServers
 from volumed.shards.gathering import PATIENT
 from volumed.shards.peers import ShardPeers, peer_address
 from volumed.shards.reader import EcReader, StoredEcNeedle
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 
 __all__ = ["EcDeletes"]
 
@@ -36,7 +36,7 @@ class EcDeletes:
         self._peers = peers
         self._calls = calls
 
-    def delete(self, volume: EcVolume, key: int, cookie: int) -> int:
+    def delete(self, volume: NodeEcVolume, key: int, cookie: int) -> int:
         """Delete a needle; returns what clients are told of its size. Raises what `EcReader.read` raises,
         `EcCookieMismatch`, and what keeps it from being journalled."""
         stored = self._reader.read(volume, key, cookie)
@@ -56,7 +56,7 @@ class EcDeletes:
                 return record_length(length, version)
         raise NoShardLocation.of(volume.volume_id)
 
-    def journal_here(self, volume: EcVolume, key: int) -> bool:
+    def journal_here(self, volume: NodeEcVolume, key: int) -> bool:
         """Write the deletion to the journal of every disk of this node; False: all have unmounted the volume meanwhile.
         Raises the first error, after all."""
         failed: VolumedError | None = None
@@ -88,7 +88,7 @@ class EcDeletes:
         with ThreadPoolExecutor(len(disk_ids), thread_name_prefix="journals") as pool:
             return list(pool.map(tell, disk_ids))
 
-    def _journal(self, volume: EcVolume, key: int, shard: int) -> bool:
+    def _journal(self, volume: NodeEcVolume, key: int, shard: int) -> bool:
         """On a server that has the shard, this one first; False: nobody is known to have it."""
         if shard in volume.here and self.journal_here(volume, key):
             return True
@@ -104,7 +104,7 @@ class EcDeletes:
             raise failed
         return False
 
-    def _holders(self, volume: EcVolume, shard: int) -> Iterator[Location]:
+    def _holders(self, volume: NodeEcVolume, shard: int) -> Iterator[Location]:
         """The other servers that are known to have a shard; when those do not help, those that the master names now."""
         known = self._elsewhere.locations(volume, shard, PATIENT)
         yield from known

@@ -20,7 +20,7 @@ from volumed.shards.locations import ShardLocations
 from volumed.shards.occasional import Occasional
 from volumed.shards.peers import PeerError, ShardPeers, peer_address
 from volumed.shards.threads import BoundedThreads
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 
 __all__ = ["OtherServers"]
 
@@ -38,7 +38,7 @@ LookUp = Callable[[LookupEcVolume, float], EcLocations]
 class _Known:
     """The locations of one volume, and why they could not be learnt."""
 
-    def __init__(self, volume: EcVolume) -> None:
+    def __init__(self, volume: NodeEcVolume) -> None:
         self.lock = threading.Lock()
         self.locations = ShardLocations(volume.source.layout.ratio)
         self.error: VolumedError | None = None
@@ -47,7 +47,7 @@ class _Known:
 class _Sought(NamedTuple):
     """A piece that is wanted from servers that have the shard."""
 
-    volume: EcVolume
+    volume: NodeEcVolume
     key: int
     piece: Interval
     known: _Known
@@ -70,7 +70,7 @@ class OtherServers:
         self._log_times = Occasional()
 
     def start(
-        self, volume: EcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
+        self, volume: NodeEcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
     ) -> Future[bytes | None] | None:
         """Read a piece on a thread; None: nobody is known to have it."""
         known = self._ask(volume, patience)
@@ -80,7 +80,7 @@ class OtherServers:
         sought = _Sought(volume, key, wanted, known, recovers)
         return self._threads.submit(partial(self._read, sought, locations, patience))
 
-    def locations(self, volume: EcVolume, shard: int, patience: Patience) -> list[Location]:
+    def locations(self, volume: NodeEcVolume, shard: int, patience: Patience) -> list[Location]:
         """The other servers that have a shard, as far as the master tells."""
         return self._others(self._ask(volume, patience), shard)
 
@@ -107,7 +107,7 @@ class OtherServers:
     def _others(self, known: _Known, shard: int) -> list[Location]:
         return [location for location in known.locations.of(shard) if location.url != self._own]
 
-    def _ask(self, volume: EcVolume, patience: Patience) -> _Known:
+    def _ask(self, volume: NodeEcVolume, patience: Patience) -> _Known:
         with self._lock:
             known = self._volumes.get(volume.volume_id)
             if known is None:

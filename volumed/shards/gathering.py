@@ -18,7 +18,7 @@ from volumed.errors import RetryError, VolumedError
 from volumed.formats.idx import Row
 from volumed.shards.threads import BoundedThreads
 from volumed.shards.unreadable import UnreadableShards
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 from volumed.storage.mounted_shards import MountedShards, NotCached
 
 __all__ = ["HASTY", "PATIENT", "Disks", "Elsewhere", "Gathering", "NoAnswer", "NotRecovered", "Patience", "outcome"]
@@ -56,7 +56,7 @@ class Elsewhere(Protocol):
     """Shards of other servers."""
 
     def start(
-        self, volume: EcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
+        self, volume: NodeEcVolume, key: int, wanted: Interval, patience: Patience, *, recovers: bool = False
     ) -> Future[bytes | None] | None:
         """Read a piece on a thread; None: nobody is known to have it. ``recovers``: to recover another shard. The
         future may raise `NeedleDeleted`, `NoAnswer`."""
@@ -94,7 +94,14 @@ class Gathering:
     """Answers what one read of one needle asks for (`volumed.erasure.read`)."""
 
     def __init__(
-        self, disks: Disks, elsewhere: Elsewhere, volume: EcVolume, key: int, patience: Patience, *, may_recover: bool
+        self,
+        disks: Disks,
+        elsewhere: Elsewhere,
+        volume: NodeEcVolume,
+        key: int,
+        patience: Patience,
+        *,
+        may_recover: bool,
     ) -> None:
         self._disks = disks
         self._elsewhere = elsewhere

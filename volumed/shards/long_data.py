@@ -15,7 +15,7 @@ from volumed.errors import CorruptNeedle
 from volumed.formats.checksum import crc32c, matches
 from volumed.formats.idx import Row
 from volumed.formats.needle import record_length
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 from volumed.storage.long_record import LongRecord, read_layout
 
 __all__ = ["CheckedNeedles", "LongNeedle", "NotChecked", "Without", "read_checked", "read_record"]
@@ -41,7 +41,7 @@ class LongNeedle(NamedTuple):
     without: Without
 
 
-def read_checked(volume: EcVolume, row: Row, read: Read) -> LongNeedle:
+def read_checked(volume: NodeEcVolume, row: Row, read: Read) -> LongNeedle:
     """Read the record and all data, which are not kept. Raises `TooFewShards`, and `CorruptNeedle` when leaving out one
     shard does not help."""
     first: CorruptNeedle | None = None
@@ -57,7 +57,7 @@ def read_checked(volume: EcVolume, row: Row, read: Read) -> LongNeedle:
     raise first
 
 
-def read_record(volume: EcVolume, row: Row, read: Callable[[int, int], bytes]) -> LongRecord:
+def read_record(volume: NodeEcVolume, row: Row, read: Callable[[int, int], bytes]) -> LongRecord:
     """Read all but the data, and check nothing but their place. Raises `TooFewShards`, `CorruptNeedle`."""
     key, offset, size = row
     found = read_layout(read, volume.source.version, size, offset)
@@ -73,25 +73,25 @@ class CheckedNeedles:
         self._lock = threading.Lock()
         self._known: dict[tuple[int, int, int], tuple[LongNeedle, float]] = {}
 
-    def find(self, volume: EcVolume, key: int) -> LongNeedle | None:
+    def find(self, volume: NodeEcVolume, key: int) -> LongNeedle | None:
         """None: the needle is to be checked."""
         known, until_s = self._known.get((volume.volume_id, volume.encode_ts_ns, key), (None, 0.0))
         return known if time.monotonic() < until_s else None
 
-    def keep(self, volume: EcVolume, key: int, known: LongNeedle) -> None:
+    def keep(self, volume: NodeEcVolume, key: int, known: LongNeedle) -> None:
         """It was checked."""
         with self._lock:
             while len(self._known) >= _KNOWN_MAX:
                 del self._known[next(iter(self._known))]
             self._known[volume.volume_id, volume.encode_ts_ns, key] = known, time.monotonic() + _KNOWN_S
 
-    def forget(self, volume: EcVolume, key: int) -> None:
+    def forget(self, volume: NodeEcVolume, key: int) -> None:
         """The data were wrong after all."""
         with self._lock:
             self._known.pop((volume.volume_id, volume.encode_ts_ns, key), None)
 
 
-def _checked(volume: EcVolume, row: Row, read: Callable[[int, int], bytes]) -> LongRecord:
+def _checked(volume: NodeEcVolume, row: Row, read: Callable[[int, int], bytes]) -> LongRecord:
     found = read_record(volume, row, read)
     checksum, offset = 0, row[1]
     for at in range(found.data_start, found.data_end, _PAGE_BYTES):
@@ -101,7 +101,7 @@ def _checked(volume: EcVolume, row: Row, read: Callable[[int, int], bytes]) -> L
     return found
 
 
-def _suspects(volume: EcVolume, row: Row) -> Iterator[int]:
+def _suspects(volume: NodeEcVolume, row: Row) -> Iterator[int]:
     """The shards with bytes of the record; where one of those is not here, also those that it is recovered from."""
     layout, (_, offset, size) = volume.source.layout, row
     own = {piece.shard for piece in layout.intervals(offset, record_length(size, volume.source.version))}

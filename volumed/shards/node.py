@@ -19,7 +19,7 @@ from volumed.shards.occasional import Occasional
 from volumed.shards.peers import ShardPeers
 from volumed.shards.reader import EcReader
 from volumed.shards.unreadable import UnreadableShards
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 
 __all__ = ["NodeShards", "ShardMetrics"]
 
@@ -60,7 +60,7 @@ class NodeShards:
         self.delete_beside = both.delete_beside
         self.journal_here = both.journal_here
 
-    def _report(self, volume: EcVolume, needle: Needle, shard: int) -> None:
+    def _report(self, volume: NodeEcVolume, needle: Needle, shard: int) -> None:
         self._metrics.needle_repaired()
         if self._log_times.is_due((volume.volume_id, shard)):
             name = format_key_cookie(needle.key, needle.cookie)

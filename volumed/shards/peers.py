@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from volumed.bus.calls import Location
     from volumed.grpc.channels import Channels
-    from volumed.shards.view import EcVolume
+    from volumed.shards.view import NodeEcVolume
 
 __all__ = ["PeerError", "ShardPeers", "peer_address"]
 
@@ -58,7 +58,7 @@ class ShardPeers:
         self._opener: Channels | None = None
         self._channels: dict[str, grpc.Channel] = {}
 
-    def read(self, address: str, volume: EcVolume, key: int, wanted: Interval, timeout_s: float) -> bytes:
+    def read(self, address: str, volume: NodeEcVolume, key: int, wanted: Interval, timeout_s: float) -> bytes:
         """A piece of a shard. Raises `NeedleDeleted` when the server insists on it, `PeerError`, and `RetryError` for
         what is of another encode run."""
         # DEVIATE: who cannot read its index at the moment says so of every needle, and a server of the reference cannot
@@ -70,7 +70,7 @@ class ShardPeers:
                 time.sleep(pause_s)
         return self._read(address, volume, key, wanted, timeout_s)
 
-    def _read(self, address: str, volume: EcVolume, key: int, wanted: Interval, timeout_s: float) -> bytes:
+    def _read(self, address: str, volume: NodeEcVolume, key: int, wanted: Interval, timeout_s: float) -> bytes:
         from volumed.wire.volume_server_pb2 import VolumeEcShardReadRequest
 
         request = VolumeEcShardReadRequest(
@@ -93,7 +93,7 @@ class ShardPeers:
             parts.append(message.data)
         return b"".join(parts)
 
-    def delete(self, address: str, volume: EcVolume, key: int, shard: int, timeout_s: float) -> None:
+    def delete(self, address: str, volume: NodeEcVolume, key: int, shard: int, timeout_s: float) -> None:
         """Have the server write a deletion to its journal, and see that it does have the shard. Raises `PeerError`, and
         `RetryError` when its shard is of another encode run."""
         self._delete(address, volume, key, timeout_s)
@@ -101,7 +101,7 @@ class ShardPeers:
         with suppress(NeedleDeleted):
             self._read(address, volume, key, Interval(shard, 0, 1), timeout_s)
 
-    def _delete(self, address: str, volume: EcVolume, key: int, timeout_s: float) -> None:
+    def _delete(self, address: str, volume: NodeEcVolume, key: int, timeout_s: float) -> None:
         from volumed.wire.volume_server_pb2 import VolumeEcBlobDeleteRequest
 
         record = volume.disks[0].record

@@ -22,7 +22,7 @@ from volumed.formats.needle import HEADER_LENGTH, Needle, decode_header, decode_
 from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, NotRecovered, outcome
 from volumed.shards.long_data import CheckedNeedles, LongNeedle, NotChecked, Without, read_checked, read_record
 from volumed.shards.unreadable import UnreadableShards
-from volumed.shards.view import EcView, EcVolume, MountedView
+from volumed.shards.view import EcView, MountedView, NodeEcVolume
 from volumed.storage.mounted_shards import MountedShards, NotCached
 
 __all__ = ["EcReader", "Repaired", "StoredEcNeedle"]
@@ -41,7 +41,7 @@ _TURN_S = 10.0
 _PATIENT_MAX = 8
 """Reads at once that wait for what is late."""
 
-Repaired = Callable[[EcVolume, Needle, int], None]
+Repaired = Callable[[NodeEcVolume, Needle, int], None]
 """Told when a needle could be read only without a shard: that one's bytes are wrong."""
 
 _Result = TypeVar("_Result")
@@ -51,7 +51,7 @@ _Reading = Generator[Wanted, Sequence[Answer], _Result]
 class StoredEcNeedle(NamedTuple):
     """A live needle whose data had the right checksum, now or at an earlier read. Those of a long one are left out."""
 
-    volume: EcVolume
+    volume: NodeEcVolume
     row: Row
     needle: Needle
     data_at: int
@@ -85,11 +85,11 @@ class EcReader:
         self._recoveries = threading.BoundedSemaphore(_RECOVERIES_MAX)
         self._patient = threading.BoundedSemaphore(_PATIENT_MAX)
 
-    def find(self, volume_id: int) -> EcVolume | None:
+    def find(self, volume_id: int) -> NodeEcVolume | None:
         """The volume if a serving disk has one of its shards mounted; never waits."""
         return self._view.find(volume_id)
 
-    def read_now(self, volume: EcVolume, key: int) -> Needle | None:
+    def read_now(self, volume: NodeEcVolume, key: int) -> Needle | None:
         """The verified needle if it is in the page cache and right; else None: `read` it. Raises `NoSuchEcNeedle`,
         `NeedleDeleted`."""
         try:
@@ -110,7 +110,7 @@ class EcReader:
             return None
         return needle if needle.key == key else None
 
-    def _piece_now(self, volume: EcVolume, wanted: Interval) -> Answer:
+    def _piece_now(self, volume: NodeEcVolume, wanted: Interval) -> Answer:
         """None: the shard is lost. Raises `NotCached`."""
         disk = volume.here.get(wanted.shard)
         if disk is not None:
@@ -119,13 +119,13 @@ class EcReader:
             return None
         raise NotCached
 
-    def find_row(self, volume: EcVolume, key: int) -> Row:
+    def find_row(self, volume: NodeEcVolume, key: int) -> Row:
         """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, `RetryError`."""
         return self._patiently(volume, key, self._find_row)
 
     def read(
         self,
-        volume: EcVolume,
+        volume: NodeEcVolume,
         key: int,
         cookie: int | None = None,
         *,
@@ -227,7 +227,7 @@ class EcReader:
         return self._finish(read_span(gathering.volume.source, offset, length, without), gathering)
 
     def _patiently(
-        self, volume: EcVolume, key: int, attempt: Callable[[Gathering], _Result], recovers: bool = True
+        self, volume: NodeEcVolume, key: int, attempt: Callable[[Gathering], _Result], recovers: bool = True
     ) -> _Result:
         """Once in haste, and then with patience, if something was late or has perhaps moved to another server; not too
         many at once have that."""
@@ -282,6 +282,6 @@ class EcReader:
         return turn
 
 
-def _long(volume: EcVolume, row: Row, found: LongNeedle, *, is_fresh: bool) -> StoredEcNeedle:
+def _long(volume: NodeEcVolume, row: Row, found: LongNeedle, *, is_fresh: bool) -> StoredEcNeedle:
     (needle, start, end), without = found
     return StoredEcNeedle(volume, row, needle, row[1] + start, end - start, True, without, is_fresh)

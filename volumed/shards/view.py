@@ -15,7 +15,7 @@ from volumed.errors import DiskUnavailable, NeedleDeleted, VolumeNotFound
 from volumed.formats.idx import Row
 from volumed.storage.mounted_shards import MountedShards
 
-__all__ = ["EcView", "EcVolume", "MountedView"]
+__all__ = ["EcView", "MountedView", "NodeEcVolume"]
 
 
 class MountedView(Protocol):
@@ -24,7 +24,7 @@ class MountedView(Protocol):
     def shards(self, volume_id: int) -> list[MountedShards]: ...
 
 
-class EcVolume(NamedTuple):
+class NodeEcVolume(NamedTuple):
     """A mounted volume; hold it for one request."""
 
     volume_id: int
@@ -36,7 +36,7 @@ class EcVolume(NamedTuple):
     """The shards of this node are read first."""
 
     @classmethod
-    def of(cls, volume_id: int, disks: tuple[MountedShards, ...]) -> EcVolume:
+    def of(cls, volume_id: int, disks: tuple[MountedShards, ...]) -> NodeEcVolume:
         """What some disks have, at least one, together."""
         # DEVIATE: the reference takes the first disk at its word. One that was away while the volume was encoded anew
         # comes back with needles that were replaced or deleted since.
@@ -84,9 +84,9 @@ class EcView:
 
     def __init__(self, mounted: MountedView) -> None:
         self._mounted = mounted
-        self._known: dict[int, tuple[tuple[MountedShards, ...], EcVolume]] = {}
+        self._known: dict[int, tuple[tuple[MountedShards, ...], NodeEcVolume]] = {}
 
-    def find(self, volume_id: int) -> EcVolume | None:
+    def find(self, volume_id: int) -> NodeEcVolume | None:
         """The volume if one of its shards is mounted on a serving disk."""
         disks = tuple(self._mounted.shards(volume_id))
         if not disks:
@@ -94,5 +94,5 @@ class EcView:
             return None
         known = self._known.get(volume_id)
         if known is None or known[0] != disks:
-            known = self._known[volume_id] = disks, EcVolume.of(volume_id, disks)
+            known = self._known[volume_id] = disks, NodeEcVolume.of(volume_id, disks)
         return known[1]

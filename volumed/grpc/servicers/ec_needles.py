@@ -12,7 +12,7 @@ from volumed.errors import ClientError, Code, NeedleDeleted, NeedleNotFound
 from volumed.grpc import texts
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["EcNeedlesServicer"]
@@ -55,7 +55,7 @@ class EcNeedlesServicer:
             self._node.require_certainty()
         return pb.VolumeEcBlobDeleteResponse()
 
-    def _journal(self, volume: EcVolume, key: int) -> bool:
+    def _journal(self, volume: NodeEcVolume, key: int) -> bool:
         """False: all disks have unmounted the volume meanwhile. Raises what `journal_here` raises, `NoSuchEcNeedle`."""
         try:
             self._ec.find_row(volume, key)
@@ -63,7 +63,7 @@ class EcNeedlesServicer:
             return True
         return self._ec.journal_here(volume, key)
 
-    def _volume_of(self, request: pb.VolumeEcShardReadRequest) -> EcVolume:
+    def _volume_of(self, request: pb.VolumeEcShardReadRequest) -> NodeEcVolume:
         """The volume with the shard, of the encode run that is wanted, by default of the latest. Raises
         `EcShardNotFound`, `OtherEncodeRun`."""
         disks = self._node.shards(request.volume_id)
@@ -71,14 +71,14 @@ class EcNeedlesServicer:
         volume = self._ec.find(request.volume_id)
         if volume is not None and not accepts(wanted_ts_ns, volume.encode_ts_ns):
             fitting = tuple(disk for disk in disks if disk.record.encode_ts_ns == wanted_ts_ns)
-            volume = EcVolume.of(request.volume_id, fitting) if fitting else None
+            volume = NodeEcVolume.of(request.volume_id, fitting) if fitting else None
         if volume is not None and request.shard_id in volume.here:
             return volume
         if wanted_ts_ns and any(request.shard_id in disk.record.shards for disk in disks):
             raise OtherEncodeRun.of(request.volume_id, request.shard_id)
         raise EcShardNotFound.of(request.volume_id, request.shard_id)
 
-    def _is_deleted(self, volume: EcVolume, key: int) -> bool:
+    def _is_deleted(self, volume: NodeEcVolume, key: int) -> bool:
         """Of a needle that is not known here nothing is known."""
         try:
             self._ec.find_row(volume, key)

@@ -35,7 +35,7 @@ from volumed.grpc.local_volumes import LocalVolumes
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.profile import Profile
 from volumed.grpc.streams import Call
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 from volumed.storage.mounted import MountedVolume
 from volumed.storage.record_scan import BlockReader, RecordHeader, scan_headers
 from volumed.storage.view import VolumeHandle
@@ -151,7 +151,7 @@ class NeedlesServicer:
                     mime=needle.mime,
                 )
 
-    def _read_in_shards(self, volume: EcVolume, key: int) -> Needle:
+    def _read_in_shards(self, volume: NodeEcVolume, key: int) -> Needle:
         try:
             return self._node.ec.read(volume, key).needle
         except NoSuchEcNeedle as error:

@@ -31,7 +31,7 @@ from volumed.http.rules.read_decision import stored_representation
 from volumed.http.text.compression import DecompressedTooLarge
 from volumed.http.text.paths import parse_read_path
 from volumed.http.text.query import Form, parse_query
-from volumed.shards.view import EcVolume
+from volumed.shards.view import NodeEcVolume
 
 __all__ = ["handle_delete"]
 
@@ -74,7 +74,7 @@ async def handle_delete(request: Request, node: Node) -> Response:
     return json_response(202, {"size": size}, pretty=pretty)
 
 
-async def _delete_from_shards(node: Node, volume: EcVolume, key: int, cookie: int, pretty: bool) -> Response:
+async def _delete_from_shards(node: Node, volume: NodeEcVolume, key: int, cookie: int, pretty: bool) -> Response:
     """COMPAT: the chunks of a manifest stay, and nobody else is told (erasure-coding.md 5.13)."""
     try:
         size = await finish_anyway(node.shards.delete(volume, key, cookie))
@@ -136,9 +136,7 @@ async def _delete_here(node: Node, stored: StoredNeedle) -> StoreResult:
         handle = node.view.locate(stored.volume_id)
         if handle is None:
             raise VolumeNotFound.of(stored.volume_id)
-        operation = pack_delete(
-            stored.volume_id, handle.record.generation, needle.cookie, needle.key, needle.checksum
-        )
+        operation = pack_delete(stored.volume_id, handle.record.generation, needle.cookie, needle.key, needle.checksum)
         result = await store(node.link(handle.disk_id), StoreOperationParts(operation))
         if not isinstance(result.error, StaleGeneration):
             break

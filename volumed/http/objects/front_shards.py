@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from volumed.http.objects.node import Link, SupervisorCalls
     from volumed.shards.node import NodeShards
     from volumed.shards.reader import StoredEcNeedle
-    from volumed.shards.view import EcVolume
+    from volumed.shards.view import NodeEcVolume
 
 __all__ = ["FrontShards", "LoopCalls"]
 
@@ -78,15 +78,15 @@ class FrontShards:
         self._checks = VolumeThreads("shard-checks", _CHECKS_MAX, _CHECKS_PER_VOLUME_MAX)
         self._checking: dict[tuple[int, int, int], asyncio.Future[StoredEcNeedle]] = {}
 
-    def find(self, volume_id: int) -> EcVolume | None:
+    def find(self, volume_id: int) -> NodeEcVolume | None:
         """The volume if a serving disk has one of its shards mounted."""
         return self._shards.find(volume_id)
 
-    def read_now(self, volume: EcVolume, key: int) -> Needle | None:
+    def read_now(self, volume: NodeEcVolume, key: int) -> Needle | None:
         """The needle if it is in the page cache (`EcReader.read_now`)."""
         return self._shards.read_now(volume, key)
 
-    async def read(self, volume: EcVolume, key: int, cookie: int | None, *, afresh: bool = False) -> StoredEcNeedle:
+    async def read(self, volume: NodeEcVolume, key: int, cookie: int | None, *, afresh: bool = False) -> StoredEcNeedle:
         """The needle (`EcReader.read`)."""
         if not afresh:
             with suppress(NotChecked):
@@ -110,13 +110,13 @@ class FrontShards:
         """The data of a long needle did not have its checksum."""
         self._shards.distrust(stored)
 
-    async def delete(self, volume: EcVolume, key: int, cookie: int) -> int:
+    async def delete(self, volume: NodeEcVolume, key: int, cookie: int) -> int:
         """Delete a needle (`NodeShards.delete`)."""
         with suppress(NeedleDeleted, NoSuchEcNeedle):
             await self.read(volume, key, cookie)  # so that it need not be checked on a thread for short reads
         return await self._reads.start(volume.volume_id, partial(self._shards.delete, volume, key, cookie))
 
-    async def _read(self, volume: EcVolume, key: int, cookie: int | None) -> StoredEcNeedle:
+    async def _read(self, volume: NodeEcVolume, key: int, cookie: int | None) -> StoredEcNeedle:
         """Raises `NotChecked`."""
         return await self._recovered(volume.volume_id, partial(self._shards.read, volume, key, cookie, checks=False))
 
