@@ -9,7 +9,8 @@ from typing import Any
 from volumed.bus.ec_calls import StartDecode
 from volumed.bus.router import Reply
 from volumed.erasure.errors import EcInterrupted
-from volumed.errors import ClientError, CompactionError, DiskError, VolumeBusy, VolumedError
+from volumed.errors import CompactionError, DiskError, VolumeBusy, VolumedError
+from volumed.formats.volumename import require_collection
 from volumed.storage.compaction import Compaction
 from volumed.storage.compaction_commit import SwapInterrupted
 from volumed.storage.disk import Disk
@@ -77,8 +78,7 @@ class EcDecoding:
         volume = self._disk.volumes.get(request.volume_id)
         if volume is None:
             return None
-        if volume.collection != request.collection:
-            raise ClientError(f"existing collection:{volume.collection} unexpected input: {request.collection}")
+        require_collection(volume.collection, request.collection)
         if volume.sealed:
             raise CompactionError.sealed(volume.dat.path)
         if volume.compacting:

@@ -13,8 +13,9 @@ from volumed.bus.ec_calls import StartEncode
 from volumed.bus.router import Reply
 from volumed.erasure.encode import Encoded
 from volumed.erasure.errors import EcInterrupted
-from volumed.errors import ClientError, DiskError, VolumeBusy, VolumeNotFound, VolumeUnavailable
+from volumed.errors import DiskError, VolumeBusy, VolumeNotFound, VolumeUnavailable
 from volumed.formats.vif import VolumeInfo
+from volumed.formats.volumename import require_collection
 from volumed.storage.disk import Disk
 from volumed.storage.ec_encode import EncodeSource, encode_source
 from volumed.storage.ec_wipe import wipe
@@ -96,8 +97,7 @@ class EcEncoding:
         volume = self._disk.volumes.get(request.volume_id)
         if volume is None:
             raise VolumeNotFound.of(request.volume_id)
-        if volume.collection != request.collection:
-            raise ClientError(f"existing collection:{volume.collection} unexpected input: {request.collection}")
+        require_collection(volume.collection, request.collection)
         if VolumeFlag.UNAVAILABLE in volume.flags:
             raise VolumeUnavailable.of(volume.volume_id, volume.unavailable_reason)
         if volume.is_remote:

@@ -32,6 +32,7 @@ from volumed.bus.tier_calls import (
 )
 from volumed.errors import ClientError, NodeError, VolumeBusy, VolumedError, VolumeNotFound
 from volumed.formats.vif import RemoteFile
+from volumed.formats.volumename import require_collection
 from volumed.remote.backends import Backend, Backends
 from volumed.remote.errors import RemoteError
 from volumed.remote.transfer import Progress
@@ -289,8 +290,7 @@ class Tiering:
         volume = self._disk.volumes.get(volume_id)
         if volume is None:
             raise ClientError(f"volume {volume_id} not found")
-        if volume.collection != collection:
-            raise ClientError(f"existing collection:{volume.collection} unexpected input: {collection}")
+        require_collection(volume.collection, collection)
         if volume.held_while or volume.compacting:
             raise VolumeBusy(f"volume {volume_id} is busy")
         return volume

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volumed.errors import FormatError
+from volumed.errors import ClientError, FormatError
 from volumed.formats.fileid import parse_volume_id
 from volumed.formats.numbers import quote
 
@@ -12,6 +12,7 @@ __all__ = [
     "format_base_name",
     "normalize_disk_type",
     "parse_base_name",
+    "require_collection",
 ]
 
 _HDD = "hdd"
@@ -39,6 +40,12 @@ def check_collection(name: str) -> None:
     # DEVIATE: the reference does not look, and `../x` writes outside.
     if name in (".", "..") or any(char in name for char in "/\\\0"):
         raise FormatError(f"invalid collection {quote(name)}")
+
+
+def require_collection(actual: str, asked: str) -> None:
+    """Refuse a request that names another collection than that of the volume. Raises `ClientError`."""
+    if actual != asked:
+        raise ClientError(f"existing collection:{actual} unexpected input: {asked}")
 
 
 def normalize_disk_type(text: str) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from volumed.bus.ec_calls import MountStaged, StartDecode
 from volumed.erasure.code import DEFAULT_RATIO
 from volumed.erasure.errors import EcVolumeUnusable, StagedVolumeError
-from volumed.errors import ClientError
-from volumed.formats.volumename import check_collection, format_base_name, normalize_disk_type
+from volumed.formats.volumename import check_collection, format_base_name, normalize_disk_type, require_collection
 from volumed.grpc.ec_node import EcHolder, EcNode, latest_run, of_run
 from volumed.grpc.streams import Call
 from volumed.storage.fileio import FileIO
@@ -48,9 +47,7 @@ class EcDecodeServicer:
         mounted = [holder for holder in holders if holder.files.mounted]
         if not mounted:
             raise EcVolumeUnusable.missing(volume_id)
-        found = mounted[0].files.collection
-        if found != collection:
-            raise ClientError(f"existing collection:{found} unexpected input: {collection}")
+        require_collection(mounted[0].files.collection, collection)
         # DEVIATE: the reference takes the first disk at its word, also when it has an older encode run than others.
         run = latest_run(mounted)
         mounted = of_run(mounted, run)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from volumed.bus.ec_calls import EcJobProgress, StartEncode, StartRebuild
 from volumed.erasure.errors import RebuildFailed
 from volumed.erasure.names import SIDECAR
-from volumed.errors import ClientError, VolumedError
-from volumed.formats.volumename import format_base_name
+from volumed.errors import VolumedError
+from volumed.formats.volumename import format_base_name, require_collection
 from volumed.grpc.ec_node import EcHolder, EcNode, latest_run, of_run
 from volumed.grpc.ec_wipe import wipe_on_all
 from volumed.grpc.streams import Call
@@ -35,8 +35,7 @@ class EcOperationsServicer:
             handle = self._node.locate(volume_id)
             if handle is None:
                 raise VolumedError(f"volume {volume_id} not found")
-            if handle.record.collection != collection:
-                raise ClientError(f"existing collection:{handle.record.collection} unexpected input: {collection}")
+            require_collection(handle.record.collection, collection)
             wipe_on_all(self._ec, f"wipe stale EC artifacts for volume {volume_id}", volume_id, collection)
             self._ec.run_job(handle.disk_id, StartEncode(volume_id, collection), call)
         return pb.VolumeEcShardsGenerateResponse()
