@@ -44,7 +44,7 @@ class FakeCall:
     def require(self) -> None:
         Call.require(cast("Call", self))
 
-    def wait(self, _seconds: float) -> bool:
+    def wait_for_work(self) -> bool:
         self._waits -= 1
         return self.ended
 
