@@ -60,7 +60,8 @@ class ScrubPlan(NamedTuple):
 
 
 def plan_scrub(volume_id: int, disks: Sequence[DiskShards]) -> ScrubPlan:
-    """``disks`` in their order, at least one."""
+    """Take the disks that have the youngest encode run of a volume, in its layout; the shards of others are only
+    reported. ``disks``: all that have it mounted, at least one."""
     anchor = max(disks, key=lambda disk: disk.record.encode_ts_ns).record
     plan = ScrubPlan([], [])
     for position, (disk_id, directory, record) in enumerate(disks):
@@ -94,14 +95,18 @@ def index_findings(volume_id: int, length: int, whole: int, rows: IndexRows) -> 
 def checksum_findings(
     volume_id: int,
     damage: Mapping[int, ShardDamage],
-    confirmed: Collection[int],
+    corrupt: Collection[int],
     *,
     block: int,
     checked: int,
     parity: int,
 ) -> EcFindings:
-    """Of so many ``checked`` shards, with checksums of blocks of ``block`` bytes. ``confirmed`` are those of the
-    damaged that are not right after all."""
+    """What to say of shards that differ from their checksums, and which of them count as broken.
+
+    ``damage``: those shards by id. ``corrupt``: the ids among them whose bytes are really wrong; the checksums of the
+    others are out of date (`confirm_damage`). ``block``: what a checksum covers, in bytes. ``checked``: how many
+    shards were looked at. With more damaged shards than ``parity`` the checksums are suspected, and no shard is broken.
+    """
     findings = EcFindings()
     if len(damage) > parity:
         findings.say(
@@ -113,7 +118,7 @@ def checksum_findings(
         name = f"ec volume {volume_id} shard {shard_id}"
         for text in _damage_texts(found, block):
             findings.say(f"{name}: {text}")
-        if shard_id in confirmed:
+        if shard_id in corrupt:
             findings.broken[shard_id] = found.length
         else:
             stale = (

@@ -123,11 +123,11 @@ class EcScrub(NamedTuple):
         damage = check_shards(self.files, sidecar, shards, self.progress)
         block, failure = sidecar.checksum_block, ""
         try:
-            confirmed = confirm_damage(self.files, ratio, shards, damage, block, self.progress)
+            corrupt = confirm_damage(self.files, ratio, shards, damage, block, self.progress)
         except OSError as error:
-            confirmed, failure = damage.keys(), error_text(error)
+            corrupt, failure = damage.keys(), error_text(error)
         findings = checksum_findings(
-            volume.volume_id, damage, confirmed, block=block, checked=len(shards), parity=ratio.parity
+            volume.volume_id, damage, corrupt, block=block, checked=len(shards), parity=ratio.parity
         )
         if failure:
             findings.say(f"ec volume {volume.volume_id}: RS arbitration failed: {failure}")
