@@ -114,7 +114,7 @@ def remove_outdated(task: DecodeTask) -> None:
     """Remove what the new files make useless: checksums of shards that are going to go, and an index elsewhere. Raises
     `OSError`."""
     files, own = task.site.files, task.disks[0]
-    for path in dict.fromkeys((own.data(SIDECAR), own.index(SIDECAR))):
+    for path in own.places(SIDECAR):
         remove_logged(files, path, "the volume is decoded")
     if own.index_directory != task.target.index_directory:
         # The next mount takes the one beside the `.dat`.

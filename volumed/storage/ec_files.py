@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from volumed.bus.ec_calls import EcDirectories
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
 from volumed.erasure.discovery import EcFiles, FileStat, Verdict, VolumeKey, group_files, judge, removal_order
+from volumed.erasure.geometry import FoundFile
 from volumed.erasure.names import INDEX, INFO, JOURNAL, MIRRORING, SIDECAR, parse_ec_name
 from volumed.formats.vif import decode_vif
 from volumed.formats.volumename import format_base_name
@@ -21,6 +22,7 @@ from volumed.storage.site import DiskSite, VolumePaths
 
 __all__ = [
     "clear_at_start",
+    "find_file",
     "has_shards_in",
     "index_path",
     "list_ec_files",
@@ -96,8 +98,8 @@ def mountable_shards(site: DiskSite, *, alone: bool) -> dict[VolumeKey, list[int
 
 def _ratio(files: FileIO, paths: VolumePaths) -> Ratio:
     """Of the `.vif`, or the default one (4.3.4)."""
-    for path in (paths.data(".vif"), paths.index(".vif")):
-        config = decode_vif(files.read_file(path) or b"").ec_shard_config
+    for found in _found_files(files, paths, INFO):
+        config = decode_vif(found.content).ec_shard_config
         if config is not None and config.data_shards > 0:
             return Ratio(config.data_shards, config.parity_shards)
     return DEFAULT_RATIO
@@ -127,11 +129,24 @@ def has_shards_in(files: FileIO, directory: str, base_name: str) -> bool:
     return any(name and name.shard_id is not None and not (name.generation or name.staging) for name in found)
 
 
+def find_file(files: FileIO, paths: VolumePaths, extension: str) -> FoundFile | None:
+    """A small file of a volume: the one in the data directory, or else in the index directory. An empty `.vif` is none.
+    Raises `OSError`."""
+    return next(_found_files(files, paths, extension), None)
+
+
+def _found_files(files: FileIO, paths: VolumePaths, extension: str) -> Iterator[FoundFile]:
+    for path in paths.places(extension):
+        content = files.read_file(path)
+        if content or (content is not None and extension != INFO):
+            yield FoundFile(path, content)
+
+
 def index_path(files: FileIO, paths: VolumePaths) -> str | None:
     """The `.ecx` in use: one with rows before an empty one, then the one in the data directory first (4.4). None when
     there is none. Raises `OSError`."""
     empty = None
-    for path in dict.fromkeys((paths.data(INDEX), paths.index(INDEX))):
+    for path in paths.places(INDEX):
         try:
             size = files.look(path).size
         except FileNotFoundError:
@@ -162,7 +177,7 @@ def mirror_files(site: DiskSite, paths: VolumePaths, source: VolumePaths, extens
 
 
 def _is_there(files: FileIO, paths: VolumePaths, extension: str) -> bool:
-    there = [path for path in (paths.data(extension), paths.index(extension)) if files.exists(path)]
+    there = [path for path in paths.places(extension) if files.exists(path)]
     return bool(there) if extension != INDEX else any(files.look(path).size for path in there)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from volumed.erasure.index_merge import missing_deletions
+from volumed.erasure.names import INFO
 from volumed.formats.vif import decode_vif
-from volumed.storage.ec_files import index_path
+from volumed.storage.ec_files import find_file, index_path
 from volumed.storage.fileio import FileIO
 from volumed.storage.site import DiskSite, VolumePaths
 
@@ -29,9 +30,6 @@ def are_of_one_run(site: DiskSite, ours: VolumePaths, theirs: VolumePaths) -> bo
 
 def _encode_run(files: FileIO, paths: VolumePaths) -> int:
     """0: unknown."""
-    for path in dict.fromkeys((paths.data(".vif"), paths.index(".vif"))):
-        content = files.read_file(path)
-        if content:
-            config = decode_vif(content).ec_shard_config
-            return 0 if config is None else config.encode_ts_ns
-    return 0
+    found = find_file(files, paths, INFO)
+    config = decode_vif(found.content).ec_shard_config if found else None
+    return config.encode_ts_ns if config else 0

@@ -105,8 +105,7 @@ class EcJournal:
 
 def read_journals(files: FileIO, paths: VolumePaths) -> set[int]:
     """The deletions in the journals of a volume, wherever they are. Raises `OSError`."""
-    places = dict.fromkeys((paths.data(JOURNAL), paths.index(JOURNAL)))
-    return {key for path in places for key in decode_journal(files.read_file(path) or b"")}
+    return {key for path in paths.places(JOURNAL) for key in decode_journal(files.read_file(path) or b"")}
 
 
 def summarize_journals(files: FileIO, paths: VolumePaths) -> tuple[int, int]:

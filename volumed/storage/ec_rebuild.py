@@ -14,11 +14,12 @@ from volumed.erasure.coding import Coder
 from volumed.erasure.columns import Progress
 from volumed.erasure.errors import BadEcConfig, RebuildFailed, RebuildRefused
 from volumed.erasure.geometry import FoundFile, Geometry, SidecarState, accepts, judge_sidecar, resolve_geometry
-from volumed.erasure.names import REBUILDING, SIDECAR, shard_extension
+from volumed.erasure.names import INFO, REBUILDING, SIDECAR, shard_extension
 from volumed.erasure.rebuild import Rebuilt, rebuild_shards, sum_shards
 from volumed.erasure.sidecar import Sidecar, encode_sidecar
 from volumed.errors import VolumedError
 from volumed.storage.ec_encode import require_space
+from volumed.storage.ec_files import find_file
 from volumed.storage.fileio import File, FileIO, disk_error
 from volumed.storage.site import VolumePaths
 
@@ -44,7 +45,7 @@ class EcSet:
 def find_set(files: FileIO, disks: Sequence[VolumePaths]) -> EcSet:
     """Open what there is, the first disk's first. Shards of another encode run are left out. Raises `BadEcConfig`,
     `OSError`."""
-    vif = _first(files, disks, ".vif")
+    vif = _first(files, disks, INFO)
     sidecar = _first(files, disks, SIDECAR)
     geometry = resolve_geometry(vif, sidecar)
     shards: dict[int, File] = {}
@@ -147,15 +148,10 @@ def _write_checksums(files: FileIO, disks: Sequence[VolumePaths], progress: Prog
 
 
 def _first(files: FileIO, disks: Sequence[VolumePaths], extension: str) -> FoundFile | None:
-    """The first file of the disks, in their order, in each the data directory first. An empty `.vif` is none."""
-    for paths in disks:
-        for path in dict.fromkeys((paths.data(extension), paths.index(extension))):
-            content = files.read_file(path)
-            if content or (content is not None and extension != ".vif"):
-                return FoundFile(path, content)
-    return None
+    """The first one of the disks, in their order."""
+    return next((found for paths in disks if (found := find_file(files, paths, extension))), None)
 
 
 def _identity(files: FileIO, paths: VolumePaths) -> int:
     """Of the encode run that a disk's own files name; 0: unknown. Raises `BadEcConfig`."""
-    return resolve_geometry(_first(files, [paths], ".vif"), None).encode_ts_ns
+    return resolve_geometry(find_file(files, paths, INFO), None).encode_ts_ns

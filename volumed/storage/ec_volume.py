@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from volumed.erasure.errors import BadEcConfig, NotMountable
-from volumed.erasure.geometry import FoundFile, Geometry, is_older, judge_sidecar, resolve_geometry
+from volumed.erasure.geometry import Geometry, is_older, judge_sidecar, resolve_geometry
 from volumed.erasure.index import EcIndexTotals, find_row, index_totals
-from volumed.erasure.names import JOURNAL, SIDECAR, shard_extension
+from volumed.erasure.names import INFO, JOURNAL, SIDECAR, shard_extension
 from volumed.formats.report import EcVolumeReport
 from volumed.formats.superblock import VERSIONS
 from volumed.formats.vif import decode_vif
-from volumed.storage.ec_files import index_path, list_ec_files
+from volumed.storage.ec_files import find_file, index_path, list_ec_files
 from volumed.storage.ec_journal import EcJournal
 from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import File, FileIO, error_text
@@ -137,7 +137,7 @@ def _load(site: DiskSite, collection: str, volume_id: int) -> EcVolume | None:
         if index is None:
             return None
         geometry = read_geometry(files, paths)
-        judge_sidecar(geometry, _find(files, paths, SIDECAR))
+        judge_sidecar(geometry, find_file(files, paths, SIDECAR))
         ecx = files.open(index)
         journal = EcJournal.open(files, index.removesuffix(".ecx") + JOURNAL)
         rows = files.size(ecx) // site.row_length
@@ -152,7 +152,7 @@ def _load(site: DiskSite, collection: str, volume_id: int) -> EcVolume | None:
 
 def read_geometry(files: FileIO, paths: VolumePaths) -> Geometry:
     """How the volume was encoded (3.6). Raises `BadEcConfig`, `OSError`."""
-    return resolve_geometry(_find(files, paths, ".vif"), _find(files, paths, SIDECAR))
+    return resolve_geometry(find_file(files, paths, INFO), find_file(files, paths, SIDECAR))
 
 
 class OpenedShards(NamedTuple):
@@ -206,18 +206,9 @@ def measure_shards(
     return lengths, errors
 
 
-def _find(files: FileIO, paths: VolumePaths, extension: str) -> FoundFile | None:
-    """The file in the data directory, or else in the index directory; an empty `.vif` is none."""
-    for path in dict.fromkeys((paths.data(extension), paths.index(extension))):
-        content = files.read_file(path)
-        if content or (content is not None and extension != ".vif"):
-            return FoundFile(path, content)
-    return None
-
-
 def _version(files: FileIO, paths: VolumePaths) -> int:
     """Of the needles: `.vif` says it, or the superblock when its shard is here."""
-    found = _find(files, paths, ".vif")
+    found = find_file(files, paths, INFO)
     if found is not None and (version := decode_vif(found.content).version):
         return version
     try:

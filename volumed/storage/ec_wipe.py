@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from volumed.erasure.geometry import is_older
-from volumed.erasure.names import INDEX, JOURNAL, SIDECAR, EcName, parse_ec_name
+from volumed.erasure.names import INDEX, INFO, JOURNAL, SIDECAR, EcName, parse_ec_name
 from volumed.formats.vif import decode_vif
-from volumed.storage.ec_files import remove_logged
+from volumed.storage.ec_files import find_file, remove_logged
 from volumed.storage.fileio import FileIO
 from volumed.storage.site import VolumePaths
 
@@ -37,7 +37,7 @@ class _Found(NamedTuple):
     def is_of_generation(self) -> bool:
         """A staged file `….vN`."""
         name = self.name
-        is_coded = name.shard_id is not None or name.extension in (INDEX, JOURNAL, SIDECAR, ".vif")
+        is_coded = name.shard_id is not None or name.extension in (INDEX, INFO, JOURNAL, SIDECAR)
         return is_coded and name.generation > 0 and not name.staging
 
     @property
@@ -53,10 +53,8 @@ class _Found(NamedTuple):
 
 def is_of_older_run(files: FileIO, paths: VolumePaths, limit_ts_ns: int) -> bool:
     """Whether the `.vif` names an encode run before the limit: what a fenced teardown may remove (3.7)."""
-    content = files.read_file(paths.data(".vif"))
-    if content is None:
-        content = files.read_file(paths.index(".vif"))
-    config = decode_vif(content or b"").ec_shard_config
+    found = find_file(files, paths, INFO)
+    config = decode_vif(found.content).ec_shard_config if found else None
     return config is not None and is_older(config.encode_ts_ns, limit_ts_ns)
 
 
@@ -112,4 +110,4 @@ def _remove(files: FileIO, paths: VolumePaths, goes: Callable[[_Found], bool], r
 
 def _remove_info(files: FileIO, paths: VolumePaths, reason: str) -> None:
     if not files.exists(paths.index(".idx")) and not files.exists(paths.data(".idx")):
-        remove_logged(files, paths.data(".vif"), reason)
+        remove_logged(files, paths.data(INFO), reason)

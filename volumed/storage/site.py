@@ -40,6 +40,10 @@ class VolumePaths:
         """A file in the index directory."""
         return os.path.join(self.index_directory, self.base_name + extension)
 
+    def places(self, extension: str) -> list[str]:
+        """Where a file may be that either directory can have: in the data directory first."""
+        return list(dict.fromkeys((self.data(extension), self.index(extension))))
+
     def directories(self) -> Iterator[str]:
         """The one or two directories that hold the volume."""
         yield self.data_directory
