@@ -132,11 +132,8 @@ class EcJobs:
         job.ended()
         for reply in job.stops:
             reply.result()
-        if error is None:
-            return
-        doing = f"{job.what} volume {job.volume_id}"
-        job.error = _as_domain_error(doing, error)
-        _log.warning("%s: %s", doing, job.error.text)
+        if error is not None:
+            job.error = _as_domain_error(f"{job.what} volume {job.volume_id}", error)
 
     def tasks(self) -> list[TaskReport]:
         """What is under way."""
@@ -149,7 +146,10 @@ class EcJobs:
         """Stop what nobody asks about."""
         oldest = self._clock() - _ASKED_S
         for number in [number for number, job in self._jobs.items() if job.asked_at < oldest]:
-            self._jobs.pop(number).progress.stop()
+            job = self._jobs.pop(number)
+            if not job.done:
+                _log.warning("%s volume %d: nobody asks about it any more, so it stops", job.what, job.volume_id)
+            job.progress.stop()
 
     def stop_all(self) -> None:
         """The worker is stopping."""

@@ -233,13 +233,7 @@ class EcVolumes:
     # Calls
 
     def _mount_call(self, request: MountShards, reply: Reply) -> None:
-        def done(outcomes: list[ShardMount]) -> None:
-            mounted = [outcome.shard_id for outcome in outcomes if outcome.mounted]
-            if mounted:
-                _log.info("mounted shards %s of volume %d", mounted, request.volume_id)
-            reply.result(ShardsMounted(outcomes))
-
-        self.mount(request, done, reply.error)
+        self.mount(request, lambda outcomes: reply.result(ShardsMounted(outcomes)), reply.error)
 
     def _unmount_call(self, request: UnmountShards, reply: Reply) -> None:
         volume, limit_ts_ns = self._volumes.get(request.volume_id), request.encode_ts_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,14 @@ def test_an_older_encode_run_takes_no_part(script: ScriptedNode, table: NodeTabl
 
 
 def test_of_a_shard_on_several_disks_the_latest_run_is_mounted(
-    script: ScriptedNode, table: NodeTable, tmp_path: Path
+    script: ScriptedNode, table: NodeTable, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     script.answers[ec_calls.ListEcFiles] = of_runs(5, 9, 0, 5, 9, 0)
     script.answers[ec_calls.MountShards] = lambda _: ec_calls.ShardsMounted([ec_calls.ShardMount(3, mounted=True)])
-    run("VolumeEcShardsMount", script, table, tmp_path, FakeCall(), shard_ids=[3])
-    assert [where for where, name in kinds(script) if name == "MountShards"] == ["disk-1"]
+    run("VolumeEcShardsMount", script, table, tmp_path, FakeCall(), shard_ids=[3, 4, 13])
+    assert [where for where, name in kinds(script) if name == "MountShards"] == ["disk-1"] * 3
+    assert caplog.messages == ["/run-9: mounted shards [3, 4, 13] of volume 7"]
 
 
 def test_index_and_layout_come_from_a_disk_of_the_same_run(

@@ -160,7 +160,7 @@ def test_a_volume_that_is_compacted_is_not_encoded(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("gives_up", ["stops", "asks no more", "worker stops"])
-def test_who_gives_up_leaves_nothing(worker: Worker, gives_up: str) -> None:
+def test_who_gives_up_leaves_nothing(worker: Worker, gives_up: str, caplog: pytest.LogCaptureFixture) -> None:
     worker.shell.waiting = []
     job = worker.call(ENCODE).job
     answers: list[Any] = []
@@ -174,6 +174,9 @@ def test_who_gives_up_leaves_nothing(worker: Worker, gives_up: str) -> None:
         worker.jobs.stop_all()
     worker.shell.go_on()
     assert len(answers) == (gives_up == "stops")
+    # Who asks about a job logs its end.
+    forgotten = ["encode volume 1: nobody asks about it any more, so it stops"]
+    assert caplog.messages == (forgotten if gives_up == "asks no more" else [])
     assert worker.names() == BEFORE
     assert not worker.rig.disk.volumes[1].held_while
     with pytest.raises(EcInterrupted if gives_up == "worker stops" else NodeError):

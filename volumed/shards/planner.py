@@ -131,7 +131,7 @@ class ShardPlanner:
                 _log.error("disk %d: %s: %s", step.disk_id, type(request).__name__, error.text)
                 return
             if isinstance(request, MountShards):
-                _log_unmounted(step.disk_id, request, result)
+                _log_mounted(step.disk_id, request, result)
 
     def _list(self, serving: Iterable[int], volume_id: int) -> dict[int, EcListing]:
         """All at once: who does not answer costs the time limit once, however many they are."""
@@ -160,7 +160,10 @@ def _mount_step(mount: Mount, plan: NodePlan, disk_ids: list[int], listings: lis
     return Step(disk_ids[mount.disk], sources, (*copies, MountShards(volume_id, collection, [])))
 
 
-def _log_unmounted(disk_id: int, request: MountShards, result: Any) -> None:
+def _log_mounted(disk_id: int, request: MountShards, result: Any) -> None:
+    mounted = [shard.shard_id for shard in result.shards if shard.mounted]
+    if mounted:
+        _log.info("disk %d: mounted shards %s of volume %d", disk_id, mounted, request.volume_id)
     for shard in result.shards:
         if not shard.mounted:
             name = f"{request.volume_id}.{shard.shard_id}"

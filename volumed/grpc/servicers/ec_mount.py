@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -22,6 +23,8 @@ from volumed.shards.planner import ShardPlanner
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["EcMountServicer"]
+
+_log = logging.getLogger(__name__)
 
 _SLOW_CALL_TIMEOUT_S = 600.0
 """Copying an index to another disk takes as long as it is."""
@@ -65,16 +68,20 @@ class EcMountServicer:
         holders = [holder for holder in found if holder.files.collection == request.collection]
         # DEVIATE: the reference takes the first disk that has the shard, whatever encode run that is.
         holders.sort(key=lambda holder: -holder.files.encode_ts_ns)
+        mounted: dict[str, list[int]] = {}
         try:
             for shard_id in request.shard_ids:
-                self._mount_one(request, shard_id, holders)
+                mounted.setdefault(self._mount_one(request, shard_id, holders), []).append(shard_id)
         finally:
+            for directory, shard_ids in mounted.items():
+                _log.info("%s: mounted shards %s of volume %d", directory, shard_ids, request.volume_id)
             # A disk that had unmounted the volume has missed the deletions since.
             if len(holders) > 1:
                 planner = ShardPlanner(self._node.worker, len(self._node.config.disks))
                 planner.merge([holder.disk_id for holder in holders], volume_id=request.volume_id)
 
-    def _mount_one(self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holders: list[EcHolder]) -> None:
+    def _mount_one(self, request: pb.VolumeEcShardsMountRequest, shard_id: int, holders: list[EcHolder]) -> str:
+        """The directory of the disk that has it now."""
         failures = []
         for holder in holders:
             if not holder.has_shard(shard_id):
@@ -84,7 +91,7 @@ class EcMountServicer:
             except VolumedError as failure:
                 error = failure.text
             if error is None:
-                return
+                return holder.directories.data
             failures.append((holder.directories.data, error))
         known = [(directory, error) for directory, error in failures if error]
         has_index = any(holder.has_filled_index for holder in holders)
