@@ -82,7 +82,9 @@ def _serve(config: NodeConfig, security: SecuritySettings, secrets: FollowedSecr
     _log.info("grpc listening on %s%s", address, " with TLS" if secrets else "")
     os.write(int(os.environ["VOLUMED_READY_FD"]), b"1")
     select.select((stop_fd,), (), ())
-    server.stop(_STOP_GRACE_S).wait()
+    stopped = server.stop(_STOP_GRACE_S)
+    node.end_endless()
+    stopped.wait()
     caller.close()
     return 0
 
