@@ -6,17 +6,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 __all__ = ["BoundedThreads"]
+
+_IDLE_S = 10.0
+"""A thread that has had nothing to do for so long ends."""
 
 _T = TypeVar("_T")
 _Job = tuple["Future[Any]", Callable[[], Any]]
 
 
 class BoundedThreads:
-    """At most ``count`` threads, started when they are needed, with at most ``waiting_max`` jobs before them.
+    """At most ``count`` threads, as many as are needed, with at most ``waiting_max`` jobs before them.
 
     They do not keep the process alive: on a disk that hangs, one of them may never come back.
     """
@@ -32,18 +35,25 @@ class BoundedThreads:
         self._began_s: dict[int, float] = {}
 
     def submit(self, work: Callable[[], _T]) -> Future[_T] | None:
-        """Do ``work`` on a thread; None when too much is waiting already. A job may be cancelled while it waits."""
+        """Do ``work`` on a thread; None when too much is waiting already, or the process may have no thread more. A job
+        may be cancelled while it waits."""
         future: Future[_T] = Future()
         with self._lock:
-            if self._unfinished >= self._limit:
+            if self._unfinished >= self._limit or not self._has_thread():
                 return None
             self._unfinished += 1
-            starts = self._threads < min(self._count, self._unfinished)
-            self._threads += starts
-        self._jobs.put((future, work))
-        if starts:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            self._jobs.put((future, work))
         return future
+
+    def _has_thread(self) -> bool:
+        """Whether one will come to a new job; under the lock."""
+        if self._threads < min(self._count, self._unfinished + 1):
+            try:
+                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            except RuntimeError:
+                return self._threads > 0
+            self._threads += 1
+        return True
 
     def is_hung(self, limit_s: float) -> bool:
         """Whether a job has been running for longer than that."""
@@ -53,7 +63,12 @@ class BoundedThreads:
     def _run(self) -> None:
         me = threading.get_ident()
         while True:
-            future, work = self._jobs.get()
+            try:
+                future, work = self._jobs.get(timeout=_IDLE_S)
+            except Empty:
+                if self._may_end():
+                    return
+                continue
             if future.set_running_or_notify_cancel():
                 self._began_s[me] = time.monotonic()
                 _settle(future, work)
@@ -61,6 +76,14 @@ class BoundedThreads:
             with self._lock:
                 self._unfinished -= 1
             del future, work
+
+    def _may_end(self) -> bool:
+        """Whether nothing has come at the last moment."""
+        with self._lock:
+            if not self._jobs.empty():
+                return False
+            self._threads -= 1
+            return True
 
 
 def _settle(future: Future[Any], work: Callable[[], Any]) -> None:
