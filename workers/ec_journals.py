@@ -135,7 +135,7 @@ class EcJournals:
             work,
             lambda keys: self._merge(MergeJournal(volume_id, collection, keys), reply),
             partial(refuse, reply, f"learn the deletions of ec volume {volume_id}"),
-            Work.COPY,
+            Work.ELSEWHERE,
         )
 
     def _fold(self, request: FoldJournal, reply: Reply) -> None:

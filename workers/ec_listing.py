@@ -48,7 +48,7 @@ class EcListings:
         paths = self._site.paths(request.collection, request.volume_id)
         work = partial(_mirror_same, self._site, paths, source, request.extensions)
         failed = partial(refuse, reply, f"mirror the sidecars of volume {request.volume_id}")
-        self._volumes.turns.run(request.volume_id, work, lambda _: reply.result(), failed, Work.COPY)
+        self._volumes.turns.run(request.volume_id, work, lambda _: reply.result(), failed, Work.ELSEWHERE)
 
     def _remove(self, request: RemoveEcFiles, reply: Reply) -> None:
         key = request.collection, request.volume_id

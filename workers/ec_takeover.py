@@ -64,7 +64,7 @@ class EcTakeover:
             else:
                 self._delete(volume, dues, reply.result, failed)
 
-        self._shell.in_background(work, found, failed, Work.COPY)
+        self._shell.in_background(work, found, failed, Work.ELSEWHERE)
 
     # After a decode
 
@@ -98,7 +98,7 @@ class EcTakeover:
             volume.held_while = ""
             failed(_domain_error(volume_id, error))
 
-        self._shell.in_background(work, lambda dues: self._delete(volume, dues, ended, broken), broken, Work.COPY)
+        self._shell.in_background(work, lambda dues: self._delete(volume, dues, ended, broken), broken, Work.ELSEWHERE)
 
     # Both
 

@@ -34,6 +34,8 @@ class Work(enum.Enum):
     """A megabyte of data."""
     COPY = "copy"
     """A whole object."""
+    ELSEWHERE = "elsewhere"
+    """Files of another disk, which may hang: the own ones must not wait for it."""
     REMOTE = "remote"
     """A question to an object store, which may hang."""
     MOVE = "move"

@@ -58,7 +58,7 @@ Payload = bytes | bytearray
 _TICK_S = 1.0
 _READERS = 4
 _THREADS_PER_KIND = 2
-_THREADS = {Work.REMOTE: 16}
+_THREADS = {Work.ELSEWHERE: 8, Work.REMOTE: 16}
 _REMOTE_READS_MAX = 64
 """Reads that wait for object stores; fewer than a front has under way, so that those of other volumes go on."""
 _FRAMES_PER_TURN_MAX = 1024
