@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from volumed.bus.bodypool import BodyPool, Slab
@@ -23,13 +23,14 @@ from volumed.formats.checksum import crc32c
 from volumed.formats.needle import (
     PAGED_HEAD_LENGTH,
     PAGED_SIZE_MIN,
+    Buffer,
     Needle,
     encode_body,
     encode_record,
 )
 from volumed.http.handlers.store import handle_store
 from volumed.http.objects.peer import PeerError
-from volumed.http.protocol.body import BytesBody
+from volumed.http.protocol.body import BodyTooLarge, ReceivedBody
 from volumed.http.protocol.message import Request, Response
 from volumed.metrics.front import FrontMetrics
 from volumed.metrics.page import MetricsPage
@@ -41,6 +42,7 @@ from volumed.storage.view import Found, ReadNow, VolumeHandle
 __all__ = [
     "COOKIE",
     "PATH",
+    "BytesBody",
     "FakeAnswer",
     "FakeFiles",
     "FakeNode",
@@ -207,6 +209,30 @@ class FakeAnswer:
         yield self._content
 
     def close(self) -> None:
+        pass
+
+
+class BytesBody:
+    """A body that is at hand."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: Buffer = b"") -> None:
+        self._data = data
+
+    @property
+    def length(self) -> int:
+        return len(self._data)
+
+    async def chunks(self) -> AsyncIterator[Buffer]:
+        yield self._data
+
+    async def read(self, limit_bytes: int) -> ReceivedBody:
+        if len(self._data) > limit_bytes:
+            raise BodyTooLarge("body too large")
+        return ReceivedBody(self._data)
+
+    async def discard(self) -> None:
         pass
 
 

@@ -198,14 +198,6 @@ class NodeTable:
         """Supervisor: the file of security settings was replaced."""
         self._cells[_H_SECURITY] += 1
 
-    @property
-    def stopping(self) -> bool:
-        return bool(self._cells[_H_FLAGS] & _FLAG_STOPPING)
-
-    @property
-    def left_cluster(self) -> bool:
-        return bool(self._cells[_H_FLAGS] & _FLAG_LEFT_CLUSTER)
-
     def set_stopping(self) -> None:
         self._cells[_H_FLAGS] |= _FLAG_STOPPING
 

@@ -15,7 +15,7 @@ import pytest
 
 from volumed.erasure.code import Ratio
 from volumed.erasure.columns import Progress
-from volumed.erasure.decode import decode_layout, fold_journal, write_dat, write_idx
+from volumed.erasure.decode import decode_layout, write_dat, write_idx
 from volumed.erasure.encode import encode_shards, encode_volume
 from volumed.erasure.galois import encoding_matrix
 from volumed.erasure.geometry import FoundFile, Geometry, resolve_geometry
@@ -28,6 +28,7 @@ from volumed.erasure.scrub import check_shards
 from volumed.erasure.sidecar import Sidecar, decode_sidecar, encode_sidecar
 from volumed.formats.idx import is_live, iter_rows
 from volumed.formats.vif import decode_vif
+from volumed.storage.ec_journal import fold_at, read_journals
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.site import VolumePaths
 
@@ -232,10 +233,10 @@ def test_the_journal_folds_into_the_index_as_the_reference_does(tmp_path: Path) 
     golden = GOLDEN / "uniform-small"
     ecx = tmp_path / "7.ecx"
     ecx.write_bytes((golden / "7.ecx").read_bytes())
-    journal = tmp_path / "7.ecj"
-    journal.write_bytes((golden / f"7{JOURNAL}").read_bytes())
-    deleted = fold_journal(FILES, FILES.open(str(ecx)), str(journal), WIDTH)
-    assert deleted == MANIFEST["sets"]["uniform-small"]["deleted_after_encode"]
+    (tmp_path / f"7{JOURNAL}").write_bytes((golden / f"7{JOURNAL}").read_bytes())
+    paths = VolumePaths(str(tmp_path), str(tmp_path), "7")
+    assert read_journals(FILES, paths) == set(MANIFEST["sets"]["uniform-small"]["deleted_after_encode"])
+    fold_at(FILES, paths, WIDTH)
     assert ecx.read_bytes() == (golden / "decoded" / "7.ecx").read_bytes()
     rows = list(iter_rows(ecx.read_bytes(), WIDTH))
     kept = [row for row in iter_rows((golden / "decoded" / "7.idx").read_bytes(), WIDTH) if is_live(row[1], row[2])]

@@ -15,7 +15,7 @@ from tests.ec_files_kit import wait_for_shards
 from tests.web import delete, get, upload
 from volumed.erasure.code import DEFAULT_RATIO
 from volumed.erasure.columns import Progress
-from volumed.erasure.decode import decode_layout, fold_journal, write_dat
+from volumed.erasure.decode import decode_layout, write_dat
 from volumed.erasure.encode import encode_volume
 from volumed.erasure.geometry import FoundFile, Geometry, resolve_geometry
 from volumed.erasure.index import find_row, live_bytes
@@ -26,6 +26,7 @@ from volumed.erasure.scrub import check_shards
 from volumed.erasure.sidecar import decode_sidecar
 from volumed.formats.idx import is_live
 from volumed.formats.vif import decode_vif
+from volumed.storage.ec_journal import fold_at, read_journals
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.site import VolumePaths
 from volumed.wire import volume_server_pb2 as pb
@@ -174,9 +175,12 @@ def test_ours_is_served_rebuilt_and_decoded_by_the_reference(reference: Referenc
         assert (scrub.total_volumes, list(scrub.broken_volume_ids), list(scrub.details)) == (1, [], [])
 
         assert delete(server.address, f"{VOLUME},2{COOKIE}").status == 202
-        folded = tmp_path / "folded.ecx"
-        shutil.copy(ours.index(INDEX), folded)
-        assert fold_journal(FILES, FILES.open(str(folded)), ours.index(JOURNAL), WIDTH) == [2]
+        assert read_journals(FILES, ours) == {2}
+        paths = VolumePaths(str(tmp_path), str(tmp_path), "folded")
+        folded = Path(paths.index(INDEX))
+        for extension in (INDEX, JOURNAL):
+            shutil.copy(ours.index(extension), paths.index(extension))
+        fold_at(FILES, paths, WIDTH)
         stub.VolumeEcShardsToVolume(pb.VolumeEcShardsToVolumeRequest(volume_id=VOLUME), timeout=60)
         assert content(ours, INDEX) == folded.read_bytes()
         stub.VolumeMount(pb.VolumeMountRequest(volume_id=VOLUME))

@@ -10,7 +10,7 @@ import pytest
 from tests.erasure_kit import NOW_NS, RATIO, WIDTH, FailingIO, SmallVolume
 from volumed.erasure.code import DEFAULT_RATIO, Ratio
 from volumed.erasure.columns import COLUMN_BYTES, Progress
-from volumed.erasure.decode import decode_layout, fold_journal, write_dat, write_idx
+from volumed.erasure.decode import decode_layout, write_dat, write_idx
 from volumed.erasure.discovery import FileStat, Verdict, group_files, judge
 from volumed.erasure.errors import BadEcIndex, EcInterrupted, RebuildRefused, TooFewShards, UnclearLayout
 from volumed.erasure.geometry import Geometry
@@ -22,7 +22,9 @@ from volumed.erasure.sidecar import Sidecar
 from volumed.errors import DiskError
 from volumed.formats.idx import DELETED, Row, iter_rows, pack_rows
 from volumed.formats.ttl import parse_ttl
+from volumed.storage.ec_journal import fold_at
 from volumed.storage.fileio import FileIO
+from volumed.storage.site import VolumePaths
 
 BEFORE = {"9.dat", "9.idx"}
 COMPLETE = BEFORE | {"9.ec00", "9.ec01", "9.ec02", "9.ec03", "9.ec04", "9.ecx", "9.ecsum", "9.vif"}
@@ -324,7 +326,8 @@ def test_large_indexes_are_searched_and_folded(tmp_path: Path) -> None:
     assert find_row(files, file, 0, WIDTH) is None
     journal = tmp_path / "9.ecj"
     journal.write_bytes(b"".join(key.to_bytes(8, "big") for key in (3, 300_000, 4)))
-    assert fold_journal(files, file, str(journal), WIDTH) == [3, 300_000, 4]
+    fold_at(files, VolumePaths(str(tmp_path), str(tmp_path), "9"), WIDTH)
+    assert journal.read_bytes() == b""
     assert index_totals(files, file, WIDTH) == (99_998, 2, sum(range(2, 100_000)))
     assert find_row(files, file, 300_000, WIDTH) == (300_000, 800_000, DELETED)
     assert live_bytes(files, file, WIDTH, 3) == 8 * 99_999 + 16 + 99_999 + 12 + (8 - (99_999 + 28) % 8)
@@ -357,11 +360,9 @@ def test_a_torn_journal_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "9.ecx").write_bytes(pack_rows([(1, 8, 5)], WIDTH))
     (tmp_path / "9.ecj").write_bytes((1).to_bytes(8, "big") + b"\0")
     files = FileIO()
-    ecx = files.open(str(tmp_path / "9.ecx"))
     with pytest.raises(BadEcIndex):
-        fold_journal(files, ecx, str(tmp_path / "9.ecj"), WIDTH)
-    assert find_row(files, ecx, 1, WIDTH) == (1, 8, 5)
-    assert fold_journal(files, ecx, str(tmp_path / "none.ecj"), WIDTH) == []
+        fold_at(files, VolumePaths(str(tmp_path), str(tmp_path), "9"), WIDTH)
+    assert find_row(files, files.open(str(tmp_path / "9.ecx")), 1, WIDTH) == (1, 8, 5)
 
 
 def test_a_decode_of_nothing_and_an_index_that_cannot_be_written(tmp_path: Path) -> None:

@@ -142,7 +142,6 @@ def test_an_index_that_ends_inside_a_row(width: int, extra: int) -> None:
 )
 def test_meaning_of_a_row(offset: int, size: int, live: bool) -> None:
     assert idx.is_live(offset, size) is live
-    assert idx.is_deletion(offset, size) is not live
 
 
 # .vif

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.connection_kit import Client, FakeHost
-from tests.node_kit import COOKIE, PATH, FakeAnswer, ask, content, request, run
+from tests.node_kit import COOKIE, PATH, BytesBody, FakeAnswer, ask, content, request, run
 from tests.spool_kit import SpoolNode
 from volumed.bus.bodypool import BodyPool
 from volumed.bus.calls import Location
@@ -22,7 +22,7 @@ from volumed.errors import DiskError, DiskUnavailable, ReadOnlyVolume, StaleGene
 from volumed.formats.checksum import crc32c
 from volumed.formats.needle import decode_body
 from volumed.http.handlers.store import handle_store
-from volumed.http.protocol.body import BodyStream, BytesBody, IncomingBody, receive
+from volumed.http.protocol.body import BodyStream, IncomingBody, receive
 from volumed.http.server import NodeHandler
 
 DATA = random.Random(4).randbytes(2_500_000)
@@ -71,9 +71,7 @@ def test_the_answer_is_that_of_a_short_upload(node: SpoolNode) -> None:
         ("PUT", "/9,01aabbccdd?type=replicate", {}, 500, b"volume 9 not found on node:80"),
     ],
 )
-def test_refusals(
-    node: SpoolNode, method: str, target: str, headers: dict[str, str], status: int, text: bytes
-) -> None:
+def test_refusals(node: SpoolNode, method: str, target: str, headers: dict[str, str], status: int, text: bytes) -> None:
     answer = ask(node, method, target, DATA, **headers)
     assert (answer[0], text in answer[1]) == (status, True), answer
     assert node.needles == []

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.node_kit import PATH, FakeNode, ask, content, needle, request, run
+from tests.node_kit import PATH, BytesBody, FakeNode, ask, content, needle, request, run
 from volumed.bus.bodypool import BodyPool
 from volumed.formats.needle import FLAG_CHUNK_MANIFEST, FLAG_GZIP
 from volumed.http.handlers import read as handlers_read
 from volumed.http.handlers.store import handle_store
-from volumed.http.protocol.body import BytesBody
 from volumed.http.rules import manifest
 from volumed.http.text import compression
 from volumed.http.text.compression import GunzipStream, NotGzip

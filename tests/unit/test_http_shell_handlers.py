@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.connection_kit import Client, FakeHost, get, put
-from tests.node_kit import COOKIE, PATH, FakeAnswer, FakeNode, ask, content, needle, request, run, until
+from tests.node_kit import COOKIE, PATH, BytesBody, FakeAnswer, FakeNode, ask, content, needle, request, run, until
 from volumed.bus.bodypool import BodyPool
 from volumed.bus.calls import Location
 from volumed.bus.frames import (
@@ -35,7 +35,7 @@ from volumed.formats.ttl import Ttl
 from volumed.http.handlers.store import handle_store
 from volumed.http.handlers.write import INLINE_PLAIN_BYTES_MAX
 from volumed.http.objects.peer import PeerError
-from volumed.http.protocol.body import BytesBody, IncomingBody
+from volumed.http.protocol.body import IncomingBody
 from volumed.http.rules import upload
 from volumed.http.server import NodeHandler
 from volumed.http.text.compression import measure_gzip

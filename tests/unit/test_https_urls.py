@@ -9,12 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.node_kit import PATH, FakeAnswer, FakeNode, ask, request
+from tests.node_kit import PATH, BytesBody, FakeAnswer, FakeNode, ask, request
 from volumed.bus.bodypool import BodyPool
 from volumed.bus.calls import Location
 from volumed.http.handlers.store import handle_store
 from volumed.http.objects.peer import PeerError
-from volumed.http.protocol.body import BytesBody
 
 
 @pytest.fixture

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from volumed.erasure.columns import Progress
 from volumed.erasure.errors import UnclearLayout
 from volumed.erasure.geometry import Geometry
-from volumed.erasure.index import fold
-from volumed.erasure.journal import decode_whole_journal
 from volumed.erasure.layout import Layout
 from volumed.formats.idx import DELETED, pack_rows
 from volumed.storage.fileio import File, FileIO
 
-__all__ = ["decode_layout", "fold_journal", "write_dat", "write_idx"]
+__all__ = ["decode_layout", "write_dat", "write_idx"]
 
 _COPY_BYTES = 16 << 20
 
@@ -34,20 +32,7 @@ def decode_layout(geometry: Geometry, shard_length: int, live: int, base: str) -
     return Layout(ratio, geometry.block_size, encoded)
 
 
-def fold_journal(files: FileIO, ecx: File, journal_path: str, offset_width: int) -> Collection[int]:
-    """Write the deletions of the journal into the index and return their ids. The caller then empties or removes the
-    journal, with its lock held (rule R2). Raises `OSError`, `BadEcIndex`: an id is cut short, nothing has changed."""
-    content = files.read_file(journal_path)
-    if not content:
-        return []
-    deleted = decode_whole_journal(content)
-    fold(files, ecx, deleted, offset_width)
-    return deleted
-
-
-def write_dat(
-    files: FileIO, layout: Layout, shards: Sequence[File], path: str, live: int, progress: Progress
-) -> None:
+def write_dat(files: FileIO, layout: Layout, shards: Sequence[File], path: str, live: int, progress: Progress) -> None:
     """Put the first ``live`` bytes of the volume together from the data shards, in a new file.
 
     Raises `OSError`, `UnclearLayout` (a shard is too short), `EcInterrupted`; then the file is gone.

@@ -23,7 +23,6 @@ __all__ = [
     "Row",
     "decode_rows",
     "encode_rows",
-    "is_deletion",
     "is_live",
     "iter_rows",
     "pack_row",
@@ -52,11 +51,6 @@ _ROW_5 = Struct(">QIBi")
 def is_live(offset: int, size: int) -> bool:
     """Whether a row says that the needle exists (a size of 0 is a live empty object)."""
     return offset != 0 and size >= 0
-
-
-def is_deletion(offset: int, size: int) -> bool:
-    """Whether a row says that the needle is gone: a negative size, or offset 0 whatever the size."""
-    return offset == 0 or size < 0
 
 
 def pack_row(key: int, offset: int, size: int, width: int = 5) -> bytes:

@@ -6,7 +6,6 @@ __all__ = [
     "bad_header",
     "copy_counts_differ",
     "deleted_check_not_supported",
-    "endless_record",
     "existing_not_deleted",
     "invalid_common_name",
     "invalid_needle_size",
@@ -199,11 +198,6 @@ def volume_not_found(volume_id: int) -> str:
 def write_blob_failed(key: int, size: int, reason: str) -> str:
     """Section 3.21."""
     return f"write blob needle {key} size {size}: {reason}"
-
-
-def endless_record() -> str:
-    """Ours: a tail that is no sequence of records."""
-    return "the source sends a record that does not end"
 
 
 def invalid_source_server(source: str, reason: str) -> str:

@@ -26,7 +26,6 @@ __all__ = [
     "BodySource",
     "BodyStream",
     "BodyTooLarge",
-    "BytesBody",
     "IncomingBody",
     "ReceivedBody",
     "receive",
@@ -94,30 +93,6 @@ class BodySource(Protocol):
     async def discard(self) -> None:
         """Read what is left and drop it; how it ends does not matter."""
         ...
-
-
-class BytesBody:
-    """A body that is at hand."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: Buffer = b"") -> None:
-        self._data = data
-
-    @property
-    def length(self) -> int:
-        return len(self._data)
-
-    async def chunks(self) -> AsyncIterator[Buffer]:
-        yield self._data
-
-    async def read(self, limit_bytes: int) -> ReceivedBody:
-        if len(self._data) > limit_bytes:
-            raise BodyTooLarge("body too large")
-        return ReceivedBody(self._data)
-
-    async def discard(self) -> None:
-        pass
 
 
 async def receive(body: BodySource, whole_bytes_max: int, limit_bytes: int) -> ReceivedBody | BodyStream:
