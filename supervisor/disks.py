@@ -62,20 +62,19 @@ class Behaviour(NamedTuple):
     """Its slots are in ``max_volume_counts``, and new volumes may be placed on it."""
     settled: bool
     """The start of the node need not wait for it any longer."""
-    meaning: str
 
 
 _S = DiskState
 _E = DiskEvent
 
 BEHAVIOUR: dict[DiskState, Behaviour] = {
-    _S.ABSENT: Behaviour(False, False, False, False, "no worker runs"),
-    _S.OPENING: Behaviour(False, True, True, False, "a worker loads it; volumes of a predecessor stay announced"),
-    _S.OK: Behaviour(True, True, True, True, "in service"),
-    _S.SLOW: Behaviour(True, True, True, True, "in service; its worker answers late, or finds it degraded"),
-    _S.STUCK: Behaviour(False, False, False, True, "its worker hangs; back as soon as it answers"),
-    _S.FAILED: Behaviour(False, False, False, True, "cannot be opened, also while a worker tries again"),
-    _S.DRAINING: Behaviour(True, True, False, True, "serves, but gets no new volumes"),
+    _S.ABSENT: Behaviour(False, False, False, False),  # no worker runs
+    _S.OPENING: Behaviour(False, True, True, False),  # a worker loads it; volumes of a predecessor stay announced
+    _S.OK: Behaviour(True, True, True, True),
+    _S.SLOW: Behaviour(True, True, True, True),  # its worker answers late, or finds it degraded
+    _S.STUCK: Behaviour(False, False, False, True),  # its worker hangs; back as soon as it answers
+    _S.FAILED: Behaviour(False, False, False, True),  # cannot be opened, also while a worker tries again
+    _S.DRAINING: Behaviour(True, True, False, True),
 }
 
 TRANSITIONS: dict[tuple[DiskState, DiskEvent], DiskState] = {
