@@ -26,8 +26,9 @@ __all__ = ["OtherServers"]
 
 _log = logging.getLogger(__name__)
 
-_THREADS_MAX = 32
-_WAITING_MAX = 512
+_SERVERS_MAX = 256
+_THREADS_PER_SERVER = 8
+_WAITING_PER_SERVER_MAX = 256
 _VOLUMES_MAX = 10_000
 _SILENT_S = 5.0
 """A server that did not answer is not asked for so long, unless nothing else helps."""
@@ -63,7 +64,8 @@ class OtherServers:
         self._master = http_address(config.masters[0]) if config.masters else ""
         self._look_up = look_up
         self._peers = peers
-        self._threads = BoundedThreads("shard-peers", _THREADS_MAX, _WAITING_MAX)
+        self._threads: dict[str, BoundedThreads] = {}
+        """By address, those asked lately at the end."""
         self._lock = threading.Lock()
         self._volumes: dict[int, _Known] = {}
         self._silent_until_s: dict[str, float] = {}
@@ -74,11 +76,12 @@ class OtherServers:
     ) -> Future[bytes | None] | None:
         """Read a piece on a thread; None: nobody is known to have it."""
         known = self._ask(volume, patience)
-        locations = self._others(known, wanted.shard)
+        locations = self._in_order(self._others(known, wanted.shard))
         if not locations:
             return None
         sought = _Sought(volume, key, wanted, known, recovers)
-        return self._threads.submit(partial(self._read, sought, locations, patience))
+        threads = self._threads_of(peer_address(locations[0]))
+        return threads.submit(partial(self._read, sought, locations, patience))
 
     def locations(self, volume: NodeEcVolume, shard: int, patience: Patience) -> list[Location]:
         """The other servers that have a shard, as far as the master tells."""
@@ -106,6 +109,21 @@ class OtherServers:
 
     def _others(self, known: _Known, shard: int) -> list[Location]:
         return [location for location in known.locations.of(shard) if location.url != self._own]
+
+    def _in_order(self, locations: list[Location]) -> list[Location]:
+        """Who did not answer the last time comes last."""
+        return sorted(locations, key=lambda location: peer_address(location) in self._silent_until_s)
+
+    def _threads_of(self, address: str) -> BoundedThreads:
+        """Threads that ask one server: who wants something of others does not wait for it."""
+        with self._lock:
+            threads = self._threads.pop(address, None) or BoundedThreads(
+                "shard-peers", _THREADS_PER_SERVER, _WAITING_PER_SERVER_MAX
+            )
+            while len(self._threads) >= _SERVERS_MAX:
+                del self._threads[next(iter(self._threads))]
+            self._threads[address] = threads
+        return threads
 
     def _ask(self, volume: NodeEcVolume, patience: Patience) -> _Known:
         with self._lock:
@@ -150,12 +168,13 @@ class OtherServers:
         for location in locations:
             address = peer_address(location)
             left_s = until - time.monotonic()
-            if left_s <= 0 or (patience is not PATIENT and time.monotonic() < self._silent_until_s.get(address, 0.0)):
+            if left_s <= 0 or (patience is not PATIENT and self._is_silent(address)):
                 late = True
                 continue
             try:
                 data = self._peers.read(address, sought.volume, sought.key, sought.piece, left_s)
             except NeedleDeleted:
+                self._silent_until_s.pop(address, None)
                 raise
             except VolumedError as error:
                 late = self._failed(sought, location, error) or late
@@ -168,6 +187,15 @@ class OtherServers:
             raise NoAnswer(late=True)
         return None
 
+    def _is_silent(self, address: str) -> bool:
+        """Whether to do without a server that did not answer. From time to time one read finds out whether it does
+        again, and only this one waits for it."""
+        with self._lock:
+            until_s, now_s = self._silent_until_s.get(address), time.monotonic()
+            if until_s is not None and until_s <= now_s:
+                self._silent_until_s[address] = now_s + _SILENT_S
+        return until_s is not None and now_s < until_s
+
     def _failed(self, sought: _Sought, location: Location, error: VolumedError) -> bool:
         """Remember it; whether the server might answer later."""
         shard, now_s = sought.piece.shard, time.monotonic()
@@ -177,4 +205,6 @@ class OtherServers:
         silent = isinstance(error, PeerError) and error.silent
         if silent:
             self._silent_until_s[peer_address(location)] = now_s + _SILENT_S
+        else:
+            self._silent_until_s.pop(peer_address(location), None)
         return silent
