@@ -140,8 +140,13 @@ class SmallNode:
         )
         self.now_s = 0.0
         self.disk_errors: list[None] = []
-        directories = [f"/disk{place.disk_id}" for place in places]
-        unreadable = UnreadableShards(directories, lambda: self.disk_errors.append(None), lambda: self.now_s)
+        self.told: list[tuple[int, int]] = []
+        """Disk and shard of each that its worker was told of."""
+        unreadable = UnreadableShards(
+            lambda: self.disk_errors.append(None),
+            lambda disk, shard: self.told.append((disk.disk_id, shard)),
+            lambda: self.now_s,
+        )
         self.reader = EcReader(config, self, elsewhere, report, unreadable)
 
     def shards(self, volume_id: int) -> list[MountedShards]:

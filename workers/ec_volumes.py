@@ -19,6 +19,7 @@ from volumed.bus.ec_calls import (
     MountShards,
     ShardMount,
     ShardsMounted,
+    ShardUnreadable,
     UnmountShards,
 )
 from volumed.bus.events import ShardsChanged
@@ -59,6 +60,7 @@ class EcVolumes:
         self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {
             MountShards: self._mount_call,
             UnmountShards: self._unmount_call,
+            ShardUnreadable: self._unreadable_call,
             DescribeShards: self._describe,
         }
 
@@ -70,6 +72,11 @@ class EcVolumes:
     def reports(self) -> list[EcVolumeReport]:
         """All of them, for the supervisor."""
         return [volume.report(self._disk.config.disk_id) for volume in self._volumes.values()]
+
+    @property
+    def unreadable_shards(self) -> int:
+        """How many of the mounted shards could not be read everywhere since they were mounted."""
+        return sum(len(volume.unreadable) for volume in self._volumes.values())
 
     # Mounting
 
@@ -222,10 +229,14 @@ class EcVolumes:
 
     def _publish(self, volume: EcVolume) -> None:
         with self._site.map.begin() as txn:
+            generation = 0
             if volume.shards:
-                txn.put_shards(volume.volume_id, volume.record(txn.next_generation()))
+                generation = txn.next_generation()
+                txn.put_shards(volume.volume_id, volume.record(generation))
             else:
                 txn.remove_shards(volume.volume_id)
+        volume.generation = generation
+        volume.unreadable.clear()
 
     def _tell(self, mounted: list[EcVolumeReport] | None = None, gone: list[EcVolumeReport] | None = None) -> None:
         self._shell.publish(ShardsChanged(self._disk.config.disk_id, self._epoch, mounted or [], gone or []))
@@ -239,6 +250,12 @@ class EcVolumes:
         volume, limit_ts_ns = self._volumes.get(request.volume_id), request.encode_ts_ns
         if volume is not None and (not limit_ts_ns or volume.is_older(limit_ts_ns)):
             self.unmount(request.volume_id, request.shard_ids)
+        reply.result()
+
+    def _unreadable_call(self, request: ShardUnreadable, reply: Reply) -> None:
+        volume = self._volumes.get(request.volume_id)
+        if volume is not None and volume.generation == request.generation and request.shard_id in volume.shards:
+            volume.unreadable.add(request.shard_id)
         reply.result()
 
     def _describe(self, request: DescribeShards, reply: Reply) -> None:

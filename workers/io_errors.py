@@ -49,13 +49,15 @@ class CountingFiles(FileIO):
 
 
 class QuarantineGauge:
-    """How many volumes of the disk are withdrawn because of such errors. Shards never are."""
+    """How many volumes of the disk are withdrawn because of such errors, and how many shards have met some: those are
+    only left aside by reads."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._cells = recorder.cells
         self._volumes = recorder.cell(QUARANTINED, "volume")
-        recorder.cell(QUARANTINED, "ec_shard")
+        self._shards = recorder.cell(QUARANTINED, "ec_shard")
 
-    def set(self, volumes: int) -> None:
+    def set(self, volumes: int, shards: int) -> None:
         """As of now."""
         self._cells[self._volumes] = volumes
+        self._cells[self._shards] = shards

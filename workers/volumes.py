@@ -187,10 +187,7 @@ class VolumeHost:
 
     def _mount(self, request: calls.MountVolume, reply: Reply) -> None:
         def done(mounted: VolumeStatistics | None) -> None:
-            if mounted is None:
-                reply.result()
-                return
-            self._tell_changes(mounted=[mounted])
+            self._tell_changes(mounted=[mounted] if mounted else [])
             self._ec_takeover.mounted(request.volume_id, reply.result, reply.error)
 
         self._tiering.mount(request.volume_id, request.collection, done, reply.error)
@@ -314,7 +311,8 @@ class VolumeHost:
         self._ec_life.expire(int(time.time()))
         self._ec_watch.tick()
         if self._quarantine is not None:
-            self._quarantine.set(sum(volume.quarantined for volume in self._disk.volumes.values()))
+            quarantined = sum(volume.quarantined for volume in self._disk.volumes.values())
+            self._quarantine.set(quarantined, self._ec.unreadable_shards)
         for remains in self._disk.take_remains():
             drop_entries(self._disk, self._shell, remains.map_id)
             self._shell.in_background(remains.files.clear, _nothing, _nothing)

@@ -12,7 +12,14 @@ import pytest
 from tests.ec_sets import SHARDS, EncodedSet
 from tests.hand_shell import HandShell, start_call
 from tests.storage_kit import Rig
-from volumed.bus.ec_calls import DescribeShards, FollowEcJob, MountShards, StartRebuild, UnmountShards
+from volumed.bus.ec_calls import (
+    DescribeShards,
+    FollowEcJob,
+    MountShards,
+    ShardUnreadable,
+    StartRebuild,
+    UnmountShards,
+)
 from volumed.bus.file_calls import CloseFile, OpenEcFile, WriteFile
 from volumed.bus.staging import StagingArea
 from volumed.erasure.coding import CoderHere
@@ -125,3 +132,19 @@ def test_a_volume_that_is_unmounted_meanwhile_stays_so(worker: Worker) -> None:
     assert worker.call(FollowEcJob(job)).done
     assert worker.record() is None
     assert worker.told() == []
+
+
+@pytest.mark.parametrize("replace", REPLACED.values(), ids=REPLACED)
+def test_unreadable_shards_are_counted_until_files_are_replaced(
+    worker: Worker, replace: Callable[[Worker], None]
+) -> None:
+    record = worker.record()
+    assert record is not None
+    for shard, generation in ((1, record.generation), (1, record.generation), (0, record.generation), (2, 1), (30, 1)):
+        worker.call(ShardUnreadable(VOLUME, shard, generation))
+    assert worker.volumes.unreadable_shards == 2
+    worker.call(ShardUnreadable(VOLUME + 1, 0, record.generation))
+    replace(worker)
+    assert worker.volumes.unreadable_shards == 0
+    worker.call(ShardUnreadable(VOLUME, 1, record.generation))
+    assert worker.volumes.unreadable_shards == 0, "the front has read the files of before"

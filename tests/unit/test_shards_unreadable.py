@@ -88,11 +88,10 @@ def test_a_dying_shard_is_left_aside_for_longer_each_time(
     assert len(dying.node.disk_errors) == 9
     reason = os.strerror(number).lower()
     offset = dying.row(0)[1]
-    assert caplog.messages[:2] == [
-        f"/disk0: cannot read shard 9.0 at {offset}: {reason}; it is left aside for 60 s",
-        f"/disk0: cannot read shard 9.0 at {offset}: {reason}; it is left aside for 120 s",
-    ]
+    what = f"cannot read byte {offset} of shard 9.0 on disk 0, {dying.volume.shard_path(0)}: {reason}"
+    assert caplog.messages[:2] == [f"{what}; it is left aside for {pause_s} s" for pause_s in (60, 120)]
     assert len(caplog.messages) == 9
+    assert dying.node.told == [(0, 0)] * 9
 
 
 def test_only_that_shard_is_left_aside(made: Made) -> None:
@@ -109,8 +108,9 @@ def test_other_errors_make_nobody_wait_and_are_logged_once_in_a_while(
     dying = Dying(made, errno.ESTALE, ".ec00")
     assert [dying.reads_of(".ec00") for _ in range(3)] == [1, 1, 1]
     reason = os.strerror(errno.ESTALE).lower()
-    assert caplog.messages == [f"/disk0: cannot read shard 9.0 at {dying.row(0)[1]}: {reason}"]
-    assert dying.node.disk_errors == []
+    shard = f"shard 9.0 on disk 0, {dying.volume.shard_path(0)}"
+    assert caplog.messages == [f"cannot read byte {dying.row(0)[1]} of {shard}: {reason}"]
+    assert dying.node.disk_errors == dying.node.told == []
     dying.node.now_s += 60
     dying.read()
     assert len(caplog.messages) == 2
@@ -125,12 +125,14 @@ def test_what_cannot_be_recovered_is_read_from_it_all_the_same(made: Made) -> No
     assert dying.reads_of(".ec00") == 1
 
 
-def test_a_shard_that_answers_again_is_used_again(made: Made) -> None:
+def test_a_shard_that_answers_again_is_used_again(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "volumed.shards.unreadable")
     dying = Dying(made, errno.EIO, ".ec00")
     dying.read()
     dying.files.dying.clear()
     dying.node.now_s += 60
     assert dying.reads_of(".ec00") == 1
+    assert caplog.messages[1:] == [f"shard 9.0 on disk 0, {dying.volume.shard_path(0)}, can be read again"]
     dying.files.dying[".ec00"] = errno.EIO
     dying.read()
     dying.node.now_s += 60
@@ -168,9 +170,9 @@ def test_an_index_that_cannot_be_read_is_asked_last(made: Made, caplog: pytest.L
     for key in (1, 2, 3):
         assert node.reader.read(node.volume, key).needle.data == volume.contents[key]
     assert disks[0].reads[".ecx"] == 1
-    assert caplog.messages == [
-        "/disk0: cannot read the index of ec volume 9: input/output error; it is left aside for 60 s"
-    ]
+    index = f"the index of ec volume 9 on disk 0, {volume.paths.index('.ecx')}"
+    assert caplog.messages == [f"cannot read {index}: input/output error; it is left aside for 60 s"]
+    assert node.told == []
 
 
 def test_a_shard_that_is_too_short_is_logged_once_in_a_while(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "MountStaged",
     "RemoveEcFiles",
     "ShardMount",
+    "ShardUnreadable",
     "ShardsMounted",
     "ShardsRemaining",
     "StartDecode",
@@ -149,6 +150,15 @@ class UnmountShards(Request, frozen=True):
     volume_id: int
     shard_ids: list[int]
     encode_ts_ns: int = 0
+
+
+class ShardUnreadable(Request, frozen=True):
+    """A front has met sectors that the disk cannot read. Of a shard that is mounted anew nothing is known."""
+
+    volume_id: int
+    shard_id: int
+    generation: int
+    """Of the record by which the front has read it."""
 
 
 class EcVolumeView(msgspec.Struct, frozen=True):
@@ -343,6 +353,7 @@ EcRequest = (
     | RemoveEcFiles
     | MountShards
     | UnmountShards
+    | ShardUnreadable
     | DescribeShards
     | DeleteEcNeedle
     | MergeDeletions

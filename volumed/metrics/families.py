@@ -174,7 +174,9 @@ EC_REBUILD_SECONDS = _grpc_front(
 # What workers count
 
 IO_ERRORS = _worker(_REFERENCE + "storage_io_error_total", _C, (), "Reads and writes of disks that ended in EIO.")
-QUARANTINED = _worker(_REFERENCE + "io_quarantine", _G, ("kind",), "Volumes and shards withdrawn after repeated EIO.")
+QUARANTINED = _worker(
+    _REFERENCE + "io_quarantine", _G, ("kind",), "Volumes withdrawn after repeated EIO, and shards that have met it."
+)
 
 VACUUM_COMPACTIONS = _worker(_REFERENCE + "vacuuming_compact_count", _C, ("success",), "Compactions of volumes.")
 VACUUM_COMMITS = _worker(_REFERENCE + "vacuuming_commit_count", _C, ("success",), "Commits of compactions.")

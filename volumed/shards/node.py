@@ -6,8 +6,10 @@ Everything but `find` and `read_now` may wait, and is for threads.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Protocol
 
+from volumed.bus.ec_calls import ShardUnreadable
 from volumed.config.node import NodeConfig
 from volumed.formats.fileid import format_key_cookie
 from volumed.formats.needle import Needle
@@ -18,12 +20,17 @@ from volumed.shards.elsewhere import OtherServers
 from volumed.shards.occasional import Occasional
 from volumed.shards.peers import ShardPeers
 from volumed.shards.reader import EcReader
+from volumed.shards.threads import BoundedThreads
 from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import NodeEcVolume
+from volumed.storage.mounted_shards import MountedShards
 
 __all__ = ["NodeShards", "ShardMetrics"]
 
 _log = logging.getLogger(__name__)
+
+_TELLING_S = 5.0
+_TELLING_MAX = 100
 
 
 class ShardMetrics(Protocol):
@@ -44,7 +51,9 @@ class NodeShards:
         self._log_times = Occasional()
         peers = ShardPeers(config.runtime_dir)
         self.elsewhere = OtherServers(config, calls.supervisor, peers)
-        unreadable = UnreadableShards([disk.directory for disk in config.disks], metrics.disk_failed)
+        self._calls = calls
+        self._telling = BoundedThreads("unreadable shards", 1, _TELLING_MAX)
+        unreadable = UnreadableShards(metrics.disk_failed, self._tell_unreadable)
         reader = EcReader(config, mounted, self.elsewhere, self._report, unreadable)
         deletes = EcDeletes(reader, self.elsewhere, peers, calls)
         self.find = reader.find
@@ -59,6 +68,11 @@ class NodeShards:
         self.delete_found = both.delete_found
         self.delete_beside = both.delete_beside
         self.journal_here = both.journal_here
+
+    def _tell_unreadable(self, disk: MountedShards, shard: int) -> None:
+        """To the worker. If it does not hear of that, it does the next time."""
+        request = ShardUnreadable(disk.volume_id, shard, disk.record.generation)
+        self._telling.submit(partial(self._calls.worker, disk.disk_id, request, _TELLING_S))
 
     def _report(self, volume: NodeEcVolume, needle: Needle, shard: int) -> None:
         self._metrics.needle_repaired()

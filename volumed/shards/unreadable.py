@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from volumed.erasure.layout import Interval
+from volumed.erasure.names import INDEX, shard_extension
 from volumed.formats.idx import Row
 from volumed.shards.occasional import Occasional
 from volumed.storage.fileio import error_text
@@ -51,11 +52,15 @@ class UnreadableShards:
     """Any thread."""
 
     def __init__(
-        self, directories: Sequence[str], count: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self,
+        count: Callable[[], None],
+        tell: Callable[[MountedShards, int], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``directories`` are those of the disks, for the log; ``count`` is called with every error of a disk."""
-        self._directories = directories
+        """``count`` is called with every error of a disk, ``tell`` with a shard each time that it is left aside; that
+        must not wait."""
         self._count = count
+        self._tell = tell
         self._clock = clock
         self._lock = threading.Lock()
         self._aside: dict[_Key, _Aside] = {}
@@ -101,7 +106,7 @@ class UnreadableShards:
     def ends_early(self, disk: MountedShards, piece: Interval) -> None:
         """A shard is shorter than the volume's layout says."""
         if self._log_times.is_due(_key(disk, piece.shard)):
-            self._report(disk, f"shard {disk.volume_id}.{piece.shard} ends before {piece.offset + piece.length}")
+            _log.error("%s, ends before byte %d", _name(disk, piece.shard), piece.offset + piece.length)
 
     def _failed(self, disk: MountedShards, piece: Interval, error: OSError) -> None:
         pause_s, key = 0.0, _key(disk, piece.shard)
@@ -109,15 +114,12 @@ class UnreadableShards:
             with self._lock:
                 self._count()
                 pause_s = self._put_aside(key, disk.raw, piece)
+        if pause_s and piece.shard != _INDEX:
+            self._tell(disk, piece.shard)
         if self._log_times.is_due(key) or pause_s:
-            what = f"shard {disk.volume_id}.{piece.shard} at {piece.offset}"
-            if piece.shard == _INDEX:
-                what = f"the index of ec volume {disk.volume_id}"
+            where = "" if piece.shard == _INDEX else f" byte {piece.offset} of"
             consequence = f"; it is left aside for {pause_s:g} s" if pause_s else ""
-            self._report(disk, f"cannot read {what}: {error_text(error)}{consequence}")
-
-    def _report(self, disk: MountedShards, text: str) -> None:
-        _log.error("%s: %s", self._directories[disk.disk_id], text)
+            _log.error("cannot read%s %s: %s%s", where, _name(disk, piece.shard), error_text(error), consequence)
 
     def _put_aside(self, key: _Key, raw: bytes, piece: Interval) -> float:
         """For how long, in seconds; 0: it was so already."""
@@ -141,10 +143,19 @@ class UnreadableShards:
             known = self._aside.get(key)
             if known is not None and known.raw == disk.raw and _covers(piece, known.failed):
                 del self._aside[key]
+                _log.info("%s, can be read again", _name(disk, piece.shard))
 
 
 def _key(disk: MountedShards, shard: int) -> _Key:
     return disk.disk_id, disk.volume_id, shard
+
+
+def _name(disk: MountedShards, shard: int) -> str:
+    """What it is and where, for the log."""
+    record = disk.record
+    if shard == _INDEX:
+        return f"the index of ec volume {disk.volume_id} on disk {disk.disk_id}, {record.index_base}{INDEX}"
+    return f"shard {disk.volume_id}.{shard} on disk {disk.disk_id}, {record.data_base}{shard_extension(shard)}"
 
 
 def _overlap(one: Interval, other: Interval) -> bool:

@@ -54,6 +54,10 @@ class EcVolume:
     """Deletions in the map."""
     shards: dict[int, int] = field(default_factory=dict)
     """Lengths in bytes of the mounted shards by id."""
+    generation: int = 0
+    """Of the record that readers have."""
+    unreadable: set[int] = field(default_factory=set)
+    """Shards of this generation that readers could not read everywhere."""
 
     def record(self, generation: int) -> EcRecord:
         """What readers see."""
