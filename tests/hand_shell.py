@@ -45,6 +45,13 @@ class HandShell:
         """At once: the test is the loop thread."""
         action()
 
+    def hold(self) -> None:
+        """No operation comes that could be held back."""
+
+    def release(self, _batch: object, done: Callable[[list[Any]], None]) -> None:
+        """Likewise."""
+        done([])
+
     def publish(self, event: Any) -> None:
         """To the supervisor: into ``published``."""
         self.published.append(event)

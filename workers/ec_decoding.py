@@ -24,6 +24,7 @@ from volumed.storage.ec_decode import (
 )
 from volumed.storage.ec_files import paths_elsewhere
 from volumed.storage.ec_keep import Present
+from volumed.storage.map_records import VolumeFlag
 from volumed.storage.site import VolumePaths
 from volumed.storage.volume import Volume
 from workers.compaction_commit import CompactionCommit
@@ -110,7 +111,7 @@ class EcDecoding:
             remove_outdated(task)
 
         def done(_: None) -> None:
-            self._takeover.decoded(task.volume_id, task.disks)
+            self._takeover.decoded(task.volume_id, task.disks, decoded.deleted)
             self._jobs.end(job)
 
         self._jobs.run(job, work, done)
@@ -126,11 +127,17 @@ class EcDecoding:
             self._give_up(job, decoded, DiskError(text))
             return
 
+        def learn(_: None) -> None:
+            if VolumeFlag.NO_WRITE_OR_DELETE in volume.flags:
+                # What was deleted meanwhile was deleted in the shards only.
+                self._takeover.decoded(task.volume_id, task.disks, decoded.deleted)
+            self._takeover.mounted(task.volume_id, partial(self._jobs.end, job), partial(self._jobs.end, job))
+
         def done(error: VolumedError | None) -> None:
             if error is not None:
                 self._give_up(job, decoded, error)
             else:
-                self._jobs.run(job, partial(remove_outdated, task), lambda _: self._jobs.end(job))
+                self._jobs.run(job, partial(remove_outdated, task), learn)
 
         swap.superblock = superblock
         decoded.new.followed = followed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from volumed.bus.ec_calls import TakeOverDeletions
 from volumed.bus.router import Reply
@@ -31,14 +31,25 @@ _DELETIONS_AT_ONCE = 1000
 Failed = Callable[[Exception], None]
 
 
+class _Decoded(NamedTuple):
+    """A volume that was decoded."""
+
+    disks: Sequence[VolumePaths]
+    """Where its shards are, its own disk first."""
+    known: frozenset[int]
+    """Deletions that its files know of."""
+    end: int = 0
+    """Where its `.dat` ended when it was mounted; 0: it is not yet."""
+
+
 class EcTakeover:
     """Used on the loop thread."""
 
     def __init__(self, disk: Disk, shell: Shell) -> None:
         self._disk = disk
         self._shell = shell
-        self._decoded: dict[int, Sequence[VolumePaths]] = {}
-        """By volume that was decoded, and not mounted since: where its shards are."""
+        self._decoded: dict[int, _Decoded] = {}
+        """By volume, until it has learnt what came later."""
         self.handlers: dict[type[Any], Callable[[Any, Reply], None]] = {TakeOverDeletions: self._from_encoded}
 
     # After an encode
@@ -68,27 +79,29 @@ class EcTakeover:
 
     # After a decode
 
-    def decoded(self, volume_id: int, disks: Sequence[VolumePaths]) -> None:
-        """A volume was put together from the shards on some disks, this one first. Nobody has it mounted."""
-        self._decoded[volume_id] = disks
+    def decoded(self, volume_id: int, disks: Sequence[VolumePaths], known: frozenset[int]) -> None:
+        """A volume was put together from the shards on some disks, this one first, without the needles that were
+        ``known`` to be deleted."""
+        self._decoded[volume_id] = _Decoded(disks, known)
 
     def forget(self, volume_id: int) -> None:
         """A volume is unmounted: what its files have now is not known here."""
         self._decoded.pop(volume_id, None)
 
     def mounted(self, volume_id: int, done: Callable[[], None], failed: Failed) -> None:
-        """A volume has just been mounted. Fronts see it, and what they delete in the shards from now on they delete in
-        it as well; what they have deleted before is in the journals."""
-        disks, volume = self._decoded.pop(volume_id, None), self._disk.volumes.get(volume_id)
-        if disks is None or volume is None:
+        """A volume is mounted. Fronts see it, and what they delete in the shards from now on they delete in it as well;
+        what they have deleted before is in the journals. After a failure it is to be called again."""
+        found, volume = self._decoded.pop(volume_id, None), self._disk.volumes.get(volume_id)
+        if found is None or volume is None:
             done()
             return
-        end, volume.held_while = volume.dat_end, "being mounted"
+        decoded = found._replace(end=found.end or volume.dat_end)
+        volume.held_while = "being mounted"
 
         def work() -> list[Due]:
             from volumed.storage.ec_takeover import due_to_decoded  # few workers ever need it
 
-            return due_to_decoded(volume, end, disks)
+            return due_to_decoded(volume, decoded.end, decoded.disks, decoded.known)
 
         def ended() -> None:
             volume.held_while = ""
@@ -96,6 +109,7 @@ class EcTakeover:
 
         def broken(error: Exception) -> None:
             volume.held_while = ""
+            self._decoded[volume_id] = decoded
             failed(_domain_error(volume_id, error))
 
         self._shell.in_background(work, lambda dues: self._delete(volume, dues, ended, broken), broken, Work.ELSEWHERE)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -12,12 +13,12 @@ from typing import Any
 import pytest
 
 from tests.hand_shell import HandShell, start_call
-from tests.storage_kit import Rig, delete, put
+from tests.storage_kit import BreakableFiles, Rig, delete, put
 from volumed.bus.calls import Empty, MarkReadonly
 from volumed.bus.ec_calls import EcDirectories, FollowEcJob, StartDecode, StartEncode, TakeOverDeletions
 from volumed.erasure.coding import CoderHere
 from volumed.erasure.journal import encode_journal
-from volumed.errors import NeedleDeleted, ReadOnlyVolume, VolumeBusy
+from volumed.errors import NeedleDeleted, NeedleNotFound, ReadOnlyVolume, VolumeBusy
 from volumed.storage.map_records import VolumeFlag
 from workers.compactions import Compactions
 from workers.ec_decoding import EcDecoding
@@ -78,14 +79,14 @@ class Worker:
         for key in KEYS:
             try:
                 self.rig.read(1, key)
-            except NeedleDeleted:
+            except (NeedleDeleted, NeedleNotFound):
                 found.add(key)
         return found
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Worker]:
-    rig = Rig(tmp_path)
+    rig = Rig(tmp_path, BreakableFiles())
     rig.allocate()
     rig.store(*(put(key, os.urandom(500)) for key in KEYS))
     yield Worker(rig)
@@ -165,3 +166,32 @@ def test_a_volume_that_was_in_use_since_its_decode_learns_nothing(worker: Worker
     worker.delete_in_shards(2)
     assert worker.mount() == ["done"]
     assert worker.deleted() == set()
+
+
+def test_a_mount_that_could_not_learn_them_is_repeated(worker: Worker) -> None:
+    worker.decode()
+    worker.delete_in_shards(2, 3)
+    worker.rig.files.break_next("write_at", "1.idx", errno.ENOSPC)
+    (error,) = worker.mount()
+    assert "no space left on device" in error
+    worker.rig.store(put(2, b"anew"))
+    assert worker.mount() == ["done"]
+    assert (worker.deleted(), worker.rig.read(1, 2).data) == ({3}, b"anew")
+
+
+@pytest.mark.parametrize("is_read_only", [True, False])
+def test_a_volume_that_is_decoded_in_use_learns_what_only_the_shards_were_told(
+    worker: Worker, is_read_only: bool
+) -> None:
+    if is_read_only:
+        worker.rig.disk.mark_readonly(MarkReadonly(1, can_delete=False, persist=False))
+    worker.delete_in_shards(2)
+    worker.shell.waiting = []
+    (started,) = worker.call(StartDecode(1, "", []))
+    (put_together,), worker.shell.waiting = worker.shell.waiting, []
+    put_together()
+    worker.delete_in_shards(2, 3)
+    worker.shell.go_on()
+    assert worker.call(FollowEcJob(started.job))[0].done
+    # One that takes deletions gets them from the fronts, which wait for it.
+    assert worker.deleted() == ({2, 3} if is_read_only else {2})

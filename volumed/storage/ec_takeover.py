@@ -8,7 +8,7 @@ that lay at this place of the volume when it was looked for, and that was writte
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from volumed.bus.frames import STORE_DELETE, StoreOperation
@@ -76,16 +76,17 @@ def _journaled_rows(site: DiskSite, source: VolumePaths) -> Iterator[Due]:
             yield Due(*row)
 
 
-def due_to_decoded(volume: Volume, end: int, disks: Sequence[VolumePaths]) -> list[Due]:
-    """Deletions in the journals of the shards on ``disks``, its own first, that the volume was decoded from, and that
-    it does not know: of needles before ``end``, where it ended when it was mounted. Any thread; may wait for the disk.
+def due_to_decoded(volume: Volume, end: int, disks: Sequence[VolumePaths], known: Collection[int]) -> list[Due]:
+    """Deletions in the journals of the shards on ``disks``, its own first, that the volume was decoded from, but for
+    those ``known`` then: of needles before ``end``, where it ended when it was mounted. Any thread; may wait for the
+    disk.
 
     Shards of other disks that cannot be read are logged and left out. Raises `BadEcConfig`, `OSError`.
     """
     site = volume.site
     encode_ts_ns = read_geometry(site.files, disks[0]).encode_ts_ns
     found = []
-    for key in deletions_of_others(site, disks[0], disks, indexes=False):
+    for key in set(deletions_of_others(site, disks[0], disks, indexes=False)).difference(known):
         entry = site.map.lookup(volume.map_id, key)
         if entry is not None and entry[1] >= 0 and 0 < entry[0] < end:
             due = Due(key, *entry)
