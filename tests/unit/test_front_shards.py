@@ -38,6 +38,8 @@ class Reader:
         self.released = threading.Event()
         self.asked: list[tuple[int, int, str]] = []
         self.error: VolumedError | None = None
+        self.journals = True
+        """Whether a journal is written at once, or when it is `released`."""
         self.checked: set[tuple[int, int]] = set()
         self.deleted: set[int] = set()
 
@@ -74,6 +76,10 @@ class Reader:
 
     def delete(self, of: Any, key: int, cookie: int) -> int:
         self.read(of, key, cookie)
+        if not self.journals:
+            self.asked.append((of.volume_id, key, "delete"))
+            self.released.wait()
+            return 1
         self.deleted.add(key)
         return 1
 
@@ -241,6 +247,23 @@ def test_a_long_needle_is_checked_before_it_is_deleted(rig: Rig) -> None:
         assert await asyncio.gather(*deletions) == [1] * CLIENTS
         bad = [asked for asked in rig.reader.asked if asked[0] == BAD]
         assert len(bad) == CLIENTS, "each is checked once"
+
+    run(test)
+
+
+def test_deletions_do_not_hold_up_reads_of_the_volume(rig: Rig) -> None:
+    """They wait for every disk that has a journal, and reads do not."""
+
+    async def test() -> None:
+        rig.reader.journals = False
+        deletions = [asyncio.create_task(rig.shards.delete(volume(BAD), AT_HAND, 1)) for _ in range(CLIENTS)]
+        await rig.until(lambda: rig.reader.count("delete") > 0)
+        async with asyncio.timeout(LIMIT_S):
+            await rig.shards.read(volume(BAD), AT_HAND, 1)
+        await rig.others_are_served()
+        assert not any(deletion.done() for deletion in deletions)
+        rig.reader.released.set()
+        assert await asyncio.gather(*deletions) == [1] * CLIENTS
 
     run(test)
 

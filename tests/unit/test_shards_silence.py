@@ -30,7 +30,7 @@ READS = 200
 
 
 class Peers:
-    """In place of `ShardPeers`: the silent server answers nothing until the time is up, which is when it is `released`."""
+    """In place of `ShardPeers`: the time of the silent server is up when it is `released`."""
 
     def __init__(self) -> None:
         self.released = threading.Event()

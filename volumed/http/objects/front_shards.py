@@ -29,6 +29,7 @@ _RECOVERIES_MAX, _RECOVERIES_PER_VOLUME_MAX = 8, 4
 _RECOVERY_S = 60.0
 """Longest time for one, with the wait for a thread."""
 _CHECKS_MAX, _CHECKS_PER_VOLUME_MAX = 8, 4
+_DELETIONS_MAX, _DELETIONS_PER_VOLUME_MAX = 32, 16
 _CALL_LAG_S = 1.0
 """A call ends by itself a little earlier."""
 
@@ -68,7 +69,7 @@ class FrontShards:
 
     What is recovered waits for many shards, and has threads of its own. A long needle is read as a whole to be checked,
     which may take minutes when shards of it are damaged: that is done on other threads still, and once for all who want
-    to read it.
+    to read it. A deletion waits for the slowest disk that has a journal, which no read does.
     """
 
     def __init__(self, shards: NodeShards) -> None:
@@ -76,6 +77,7 @@ class FrontShards:
         self._reads = VolumeThreads("shards", _READS_MAX, _READS_PER_VOLUME_MAX)
         self._recoveries = VolumeThreads("shard-recoveries", _RECOVERIES_MAX, _RECOVERIES_PER_VOLUME_MAX)
         self._checks = VolumeThreads("shard-checks", _CHECKS_MAX, _CHECKS_PER_VOLUME_MAX)
+        self._deletions = VolumeThreads("shard-deletions", _DELETIONS_MAX, _DELETIONS_PER_VOLUME_MAX)
         self._checking: dict[tuple[int, int, int], asyncio.Future[StoredEcNeedle]] = {}
 
     def find(self, volume_id: int) -> NodeEcVolume | None:
@@ -113,8 +115,8 @@ class FrontShards:
     async def delete(self, volume: NodeEcVolume, key: int, cookie: int) -> int:
         """Delete a needle (`NodeShards.delete`)."""
         with suppress(NeedleDeleted, NoSuchEcNeedle):
-            await self.read(volume, key, cookie)  # so that it need not be checked on a thread for short reads
-        return await self._reads.start(volume.volume_id, partial(self._shards.delete, volume, key, cookie))
+            await self.read(volume, key, cookie)  # so that it need not be checked on a thread for deletions
+        return await self._deletions.start(volume.volume_id, partial(self._shards.delete, volume, key, cookie))
 
     async def _read(self, volume: NodeEcVolume, key: int, cookie: int | None) -> StoredEcNeedle:
         """Raises `NotChecked`."""
