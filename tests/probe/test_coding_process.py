@@ -58,6 +58,21 @@ class Endless(NamedTuple):
         threading.Event().wait()
 
 
+class Deadly:
+    """A task whose process does not live to get it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        return (Deadly, (self.pid,))
+
+    def run(self, *_: object) -> None:
+        raise AssertionError
+
+
 class Broken(NamedTuple):
     """A task with a bug."""
 
@@ -112,6 +127,25 @@ def test_an_operation_whose_process_is_killed_fails() -> None:
         for _ in range(2):
             with pytest.raises(NodeError, match="the coding process has ended with status -9"):
                 coder.run(Endless(), [], progress)
+
+
+def test_an_operation_whose_process_is_killed_before_it_begins_fails_likewise() -> None:
+    progress = Progress()
+    with (
+        pytest.raises(NodeError, match="the coding process has ended with status -9"),
+        CodingProcess("test", progress, FileIO()) as coder,
+    ):
+        coder.run(Deadly(coder.run(FACTS, [], progress).pid), [], progress)
+
+
+def test_where_nobody_may_be_idle_it_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    progress = Progress()
+    with CodingProcess("test", progress, FileIO()) as coder:
+        assert coder.run(FACTS, [], progress).scheduling == os.sched_getscheduler(0)
 
 
 def test_an_operation_fails_with_a_bug(capfd: pytest.CaptureFixture[str]) -> None:

@@ -33,8 +33,8 @@ class CodingProcess:
         self._files = files
         self._process, self._channel = start_helper([*COMMAND, title])
         # Whoever else wants a processor gets it at once. Said from here, it holds for the start of the process too:
-        # clients would feel that.
-        with suppress(ProcessLookupError):
+        # clients would feel that. Where it is not allowed, it computes as it is.
+        with suppress(OSError):
             os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
         self._stream = self._channel.makefile("rwb")
         progress.when_stopped(self._process.kill)
@@ -45,7 +45,9 @@ class CodingProcess:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-        self._stream.close()
+        # What the process did not live to take is still to be written.
+        with suppress(ConnectionError):
+            self._stream.close()
         self._channel.close()
 
     def run(self, task: CodingTask[T], opened: Sequence[File], progress: Progress) -> T:
