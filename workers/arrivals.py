@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 from volumed.bus.router import Reply
 from volumed.bus.staging import StagedBlocks
 from volumed.errors import NodeError
-from volumed.storage.fileio import disk_error
 from workers.host import Shell, Work
+from workers.refusals import refusal
 
 __all__ = ["Arrival", "Arrivals"]
 
@@ -98,7 +98,7 @@ class Arrivals(ABC, Generic[A]):
 
         def broken(error: Exception) -> None:
             arrival.busy = False
-            failed(disk_error(arrival.name, error) if isinstance(error, OSError) else error)
+            failed(refusal(arrival.name, error))
             self._rest(arrival)
 
         self._shell.in_background(work, ended, broken, kind)

@@ -16,9 +16,9 @@ from volumed.erasure.code import SHARDS_MAX
 from volumed.errors import VolumeBusy
 from volumed.storage.disk import Disk
 from volumed.storage.ec_wipe import is_of_older_run, remove_generations, remove_index, remove_shards, wipe
-from volumed.storage.fileio import disk_error
 from volumed.storage.site import VolumePaths
 from workers.ec_volumes import EcVolumes
+from workers.refusals import refuse
 
 __all__ = ["EcRemoval", "require_idle"]
 
@@ -99,9 +99,5 @@ class EcRemoval:
         reply: Reply,
     ) -> None:
         """Unmount shards, do ``work`` in the background, and ``done``; or answer with the error."""
-
-        def failed(error: Exception) -> None:
-            reply.error(disk_error("remove", error) if isinstance(error, OSError) else error)
-
         require_idle(self._working, volume_id)
-        self._volumes.run_unmounted(volume_id, shard_ids, work, done, failed)
+        self._volumes.run_unmounted(volume_id, shard_ids, work, done, partial(refuse, reply, "remove"))

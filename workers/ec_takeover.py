@@ -15,10 +15,10 @@ from volumed.bus.router import Reply
 from volumed.errors import VolumedError
 from volumed.storage.disk import Disk
 from volumed.storage.ec_files import paths_elsewhere
-from volumed.storage.fileio import disk_error
 from volumed.storage.site import VolumePaths
 from volumed.storage.volume import Volume
 from workers.host import Shell, Work
+from workers.refusals import refusal, refuse
 
 if TYPE_CHECKING:
     from volumed.storage.ec_takeover import Due
@@ -61,7 +61,7 @@ class EcTakeover:
             reply.result()
             return
         generation = volume.generation
-        failed = partial(_refuse, reply, volume_id)
+        failed = partial(refuse, reply, _doing(volume_id))
 
         def work() -> list[Due]:
             from volumed.storage.ec_takeover import due_to_encoded  # few workers ever need it
@@ -110,7 +110,7 @@ class EcTakeover:
         def broken(error: Exception) -> None:
             volume.held_while = ""
             self._decoded[volume_id] = decoded
-            failed(_domain_error(volume_id, error))
+            failed(refusal(_doing(volume_id), error))
 
         self._shell.in_background(work, lambda dues: self._delete(volume, dues, ended, broken), broken, Work.ELSEWHERE)
 
@@ -135,10 +135,5 @@ class EcTakeover:
         self._shell.in_background(volume.flush, lambda _: rest(), failed, Work.COPY)
 
 
-def _domain_error(volume_id: int, error: Exception) -> Exception:
-    doing = f"take the deletions of its shards over into volume {volume_id}"
-    return disk_error(doing, error) if isinstance(error, OSError) else error
-
-
-def _refuse(reply: Reply, volume_id: int, error: Exception) -> None:
-    reply.error(_domain_error(volume_id, error))
+def _doing(volume_id: int) -> str:
+    return f"take the deletions of its shards over into volume {volume_id}"

@@ -17,6 +17,7 @@ from volumed.storage.fileio import disk_error
 from volumed.storage.index_move import IndexMove
 from volumed.storage.volume import Volume
 from workers.host import Shell, Work
+from workers.refusals import refuse
 
 __all__ = ["Reconfiguration"]
 
@@ -89,7 +90,7 @@ class Reconfiguration:
                 self._mount(volume, reply.result, reply.error)
 
         def failed(error: BaseException) -> None:
-            reply.error(disk_error("move the index", error) if isinstance(error, OSError) else error)
+            refuse(reply, "move the index", error)
             self._shell.in_background(move.give_up, _nothing, _nothing)
 
         self._shell.in_background(move.copy_ahead, copied, failed, Work.COPY)

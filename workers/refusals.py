@@ -1,13 +1,23 @@
-"""The answer of a handler whose disk has refused something."""
+"""What a caller is told when the disk has refused something."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from volumed.bus.router import Reply
+from volumed.errors import DiskError
 from volumed.storage.fileio import disk_error
 
-__all__ = ["refuse"]
+__all__ = ["refusal", "refuse"]
+
+E = TypeVar("E", bound=BaseException)
 
 
-def refuse(reply: Reply, doing: str, error: Exception) -> None:
-    """Answer with ``<doing>: <reason>`` for what the disk has refused, with anything else as it is."""
-    reply.error(disk_error(doing, error) if isinstance(error, OSError) else error)
+def refusal(doing: str, error: E) -> E | DiskError:
+    """``<doing>: <reason>`` of what the disk has refused, anything else as it is."""
+    return disk_error(doing, error) if isinstance(error, OSError) else error
+
+
+def refuse(reply: Reply, doing: str, error: BaseException) -> None:
+    """Answer with the `refusal`."""
+    reply.error(refusal(doing, error))

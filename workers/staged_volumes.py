@@ -12,9 +12,10 @@ from volumed.bus.router import Reply
 from volumed.erasure.errors import StagedVolumeError
 from volumed.errors import VolumeBusy
 from volumed.storage.disk import Disk
-from volumed.storage.fileio import FileIO, disk_error
+from volumed.storage.fileio import FileIO
 from volumed.storage.site import COPYING, VolumePaths
 from workers.host import Shell, Work
+from workers.refusals import refuse
 
 __all__ = ["StagedVolumes"]
 
@@ -46,7 +47,7 @@ class StagedVolumes:
 
         def failed(error: Exception) -> None:
             arriving.discard(volume_id)
-            reply.error(disk_error("staged volume", error) if isinstance(error, OSError) else error)
+            refuse(reply, "staged volume", error)
 
         self._shell.in_background(partial(_rename, self._disk.site.files, paths, volume_id), done, failed, Work.COPY)
 
