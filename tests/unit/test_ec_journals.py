@@ -221,6 +221,22 @@ def test_a_folded_journal_is_emptied_not_replaced(worker: Worker, mounted: bool)
     assert (worker.journal(), worker.deleted()) == ([6], {3, 6})
 
 
+def test_what_a_failed_flush_may_have_lost_of_a_fold_is_written_again(worker: Worker) -> None:
+    """After the error the kernel takes the index for written: as long as it is cached it reads as if it were."""
+    worker.delete(3)
+    files = worker.rig.files
+    assert isinstance(files, BreakableFiles)
+    files.break_next("sync", ".ecx", errno.EIO)
+    assert isinstance(worker.call(FoldJournal(VOLUME, "")), DiskError)
+    assert worker.journal() == [3]
+    files.calls.clear()
+    assert worker.call(FoldJournal(VOLUME, "")) == Empty()
+    written, flushed, emptied = (files.calls.index((call, f"{VOLUME}.{name}")) for call, name in (
+        ("write_at", "ecx"), ("sync", "ecx"), ("truncate", "ecj"),
+    ))  # fmt: skip
+    assert written < flushed < emptied
+
+
 def test_folding_without_a_journal_is_nothing(rig: Rig) -> None:
     assert Worker(rig).call(FoldJournal(VOLUME, "")) == Empty()
     assert not rig.path(f"{VOLUME}.ecj").exists()
@@ -253,9 +269,30 @@ def test_disks_that_share_an_index_directory_lose_no_deletion(tmp_path: Path, en
         second.rig.close()
 
 
+def test_what_another_disk_has_journaled_is_learnt_though_the_own_deletion_fails(
+    tmp_path: Path, encoded: EncodedSet
+) -> None:
+    encoded.place(tmp_path, VOLUME, ())
+    first, second = (Worker(shared(tmp_path, name, encoded)) for name in ("a", "b"))
+    try:
+        for one in (first, second):
+            one.mount()
+        second.delete(2)
+        files = first.rig.files
+        assert isinstance(files, BreakableFiles)
+        files.break_next("write_at", ".ecj", errno.ENOSPC)
+        assert isinstance(first.delete(1), DiskError)
+        assert first.delete(3) == Empty()
+        map_id = first.volumes.volumes[VOLUME].map_id
+        assert {key for key in range(1, 13) if first.rig.disk.site.map.lookup(map_id, key)} == {2, 3}
+    finally:
+        first.rig.close()
+        second.rig.close()
+
+
 def shared(index: Path, name: str, encoded: EncodedSet) -> Rig:
     (index / name).mkdir()
-    rig = Rig(index / name, index=index)
+    rig = Rig(index / name, BreakableFiles(), index=index)
     encoded.place(rig.directory, VOLUME, (0, 1), (".vif",))
     return rig
 

@@ -78,8 +78,8 @@ def search_index(
     return unpack_row(page, at, width) if at >= 0 else None
 
 
-def fold(files: FileIO, ecx: File, deleted: Collection[int], width: int) -> int:
-    """Mark the rows of deleted needles, flush, and return how many changed; unknown ids do not matter.
+def fold(files: FileIO, ecx: File, deleted: Collection[int], width: int) -> None:
+    """Mark the rows of deleted needles, and flush; unknown ids do not matter.
 
     Raises `OSError`. Repeating it after a crash does no harm.
     """
@@ -88,13 +88,11 @@ def fold(files: FileIO, ecx: File, deleted: Collection[int], width: int) -> int:
     row_length = ROW_LENGTH[width]
     wanted = np.fromiter(deleted, np.uint64, len(deleted))
     mark = pack_row(0, 0, DELETED, width)[-_SIZE_LENGTH:]
-    changed = 0
-    for first, (keys, _, sizes) in _blocks(files, ecx, width):
-        for position in np.flatnonzero(np.isin(keys, wanted) & (sizes != DELETED)).tolist():
+    for first, (keys, _, _) in _blocks(files, ecx, width):
+        # Those that are marked too: a flush that failed may have lost it, though the page cache still has it.
+        for position in np.flatnonzero(np.isin(keys, wanted)).tolist():
             files.write_at(ecx, (first + position + 1) * row_length - _SIZE_LENGTH, [mark])
-            changed += 1
     files.sync(ecx)
-    return changed
 
 
 def live_bytes(files: FileIO, ecx: File, width: int, version: int) -> int | None:

@@ -69,7 +69,8 @@ class EcJournal:
                     self._read_to += self._files.write_at(self._file, end, [encode_journal(added)])
                     self._files.sync(self._file)
                 except OSError:
-                    self._read_to = end
+                    # Nobody is told of those of others now: they are read once more.
+                    self._read_to = end - len(others) * ID_LENGTH
                     self._take_back(end)
                     raise
         return others + added
