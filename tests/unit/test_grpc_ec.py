@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_grpc_servicers import ScriptedNode, make_node
-from tests.unit.test_grpc_vacuum import FakeCall
+from tests.servicer_kit import FakeCall, ScriptedNode, make_node, serving_table
 from volumed.bus import ec_calls
 from volumed.errors import Code, DiskUnavailable, RetryError, VolumedError
 from volumed.grpc.server import served_methods
-from volumed.nodetable import DiskState, NodeTable, create_node_table
+from volumed.nodetable import DiskState, NodeTable
 from volumed.wire import volume_server_pb2 as pb
 
 
@@ -29,12 +28,8 @@ def script() -> ScriptedNode:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[NodeTable]:
-    table = create_node_table(str(tmp_path / "node.table"), disks=3, fronts=1)
-    for row in table.disks:
-        row.start_epoch(1)
-        row.set_state(DiskState.OK)
-    yield table
-    table.close()
+    with serving_table(tmp_path) as table:
+        yield table
 
 
 def listing() -> ec_calls.EcListing:

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from tests.erasure_kit import NOW_NS, SmallVolume
+from tests.servicer_kit import FakeCall, ScriptedNode, make_node, serving_table
 from tests.shards_kit import mounted
-from tests.unit.test_grpc_servicers import ScriptedNode, make_node
-from tests.unit.test_grpc_vacuum import FakeCall
 from volumed.bus.ec_calls import DeleteEcNeedle
 from volumed.erasure.errors import EcShardNotFound, OtherEncodeRun
 from volumed.errors import Code, DiskUnavailable, VolumeNotFound
 from volumed.grpc.server import served_methods
-from volumed.nodetable import DiskState, NodeTable, create_node_table
+from volumed.nodetable import DiskState, NodeTable
 from volumed.storage.mounted_shards import MountedShards
 from volumed.wire import volume_server_pb2 as pb
 
@@ -71,13 +70,10 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    table = create_node_table(str(tmp_path / "node.table"), disks=3, fronts=1)
-    for row in table.disks:
-        row.start_epoch(1)
-        row.set_map_path("/none")
-        row.set_state(DiskState.OK)
-    yield Rig(tmp_path, table)
-    table.close()
+    with serving_table(tmp_path) as table:
+        for row in table.disks:
+            row.set_map_path("/none")
+        yield Rig(tmp_path, table)
 
 
 def test_who_knows_no_run_is_given_the_latest(rig: Rig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +10,14 @@ import grpc
 import msgspec
 import pytest
 
+from tests.servicer_kit import ScriptedNode, make_node, refuse, serving_table
 from volumed.bus import calls
-from volumed.config.node import DiskConfig, NodeConfig
 from volumed.errors import NoFreeSpace, VolumedError, VolumeExists, VolumeNotEmpty, VolumeNotFound
-from volumed.grpc.node import GrpcNode
 from volumed.grpc.server import SERVICE, create_server, served_methods
-from volumed.nodetable import DiskState, NodeTable, create_node_table
+from volumed.nodetable import DiskState, NodeTable
 from volumed.security.access import AccessView
 from volumed.security.settings import SecuritySettings, write_security
 from volumed.wire import volume_server_pb2 as pb
-
-Answer = Callable[[Any], Any]
-
-
-@dataclass
-class Holder:
-    disk_id: int
-
-
-@dataclass
-class ScriptedNode:
-    """Answers calls from a table and remembers them; mounted volumes are ``volumes``: id → disk."""
-
-    answers: dict[type, Answer] = field(default_factory=dict)
-    asked: list[tuple[str, calls.Request]] = field(default_factory=list)
-    volumes: dict[int, int] = field(default_factory=dict)
-
-    def call(self, endpoint: str, request: calls.Request, timeout_s: float) -> Any:
-        assert timeout_s > 0
-        self.asked.append((endpoint.rpartition("/")[2], request))
-        answer = self.answers.get(type(request))
-        return answer(request) if answer else request.Result()
-
-    def locate(self, volume_id: int) -> Holder | None:
-        disk_id = self.volumes.get(volume_id)
-        return None if disk_id is None else Holder(disk_id)
-
-    def shards(self, _volume_id: int) -> list[Any]:
-        return []
-
-    def worker_calls(self) -> list[tuple[str, calls.Request]]:
-        return [(where, request) for where, request in self.asked if where.startswith("disk-")]
 
 
 @pytest.fixture
@@ -63,27 +29,9 @@ def script() -> ScriptedNode:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[NodeTable]:
-    table = create_node_table(str(tmp_path / "node.table"), disks=3, fronts=1)
-    for epoch, row in enumerate(table.disks, start=5):
-        row.start_epoch(epoch)
-        row.set_state(DiskState.OK)
-    table.disks[2].set_state(DiskState.FAILED)
-    yield table
-    table.close()
-
-
-def make_node(script: ScriptedNode, table: NodeTable, tmp_path: Path, compat: str = "4.48") -> GrpcNode:
-    config = NodeConfig(
-        runtime_dir=str(tmp_path),
-        map_dir=str(tmp_path),
-        state_dir=str(tmp_path),
-        disks=tuple(DiskConfig(i, f"/d{i}", f"/d{i}", disk_type="ssd") for i in range(3)),
-        ip="10.0.0.7",
-        port=8080,
-        node_id="10.0.0.7:8080",
-        compat=compat,
-    )
-    return GrpcNode(config, table, script, script)
+    with serving_table(tmp_path, first_epoch=5) as table:
+        table.disks[2].set_state(DiskState.FAILED)
+        yield table
 
 
 @pytest.fixture
@@ -93,13 +41,6 @@ def methods(script: ScriptedNode, table: NodeTable, tmp_path: Path) -> dict[str,
 
 def allocate(**fields: Any) -> pb.AllocateVolumeRequest:
     return pb.AllocateVolumeRequest(**{"volume_id": 7, "version": 3, "replication": "000"} | fields)
-
-
-def refuse(error: VolumedError) -> Answer:
-    def answer(_: Any) -> Any:
-        raise error
-
-    return answer
 
 
 def test_allocate_goes_to_the_chosen_disk_and_ends_the_reservation(script, methods) -> None:

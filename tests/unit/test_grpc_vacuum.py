@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from tests.unit.test_grpc_servicers import ScriptedNode, make_node, refuse
+from tests.servicer_kit import FakeCall, ScriptedNode, make_node, refuse, serving_table
 from volumed.bus import calls
 from volumed.bus.compaction_calls import (
     CheckCompaction,
@@ -24,29 +24,10 @@ from volumed.bus.compaction_calls import (
 )
 from volumed.errors import Code, CompactionError, NoFreeSpace, VolumedError, VolumeNotFound
 from volumed.grpc.server import served_methods
-from volumed.grpc.streams import Call
-from volumed.nodetable import DiskState, NodeTable, create_node_table
+from volumed.nodetable import NodeTable
 from volumed.wire import volume_server_pb2 as pb
 
 MIB = 1 << 20
-
-
-class FakeCall:
-    """Ends after some waits."""
-
-    def __init__(self, waits: int = 1 << 30) -> None:
-        self._waits = waits
-
-    @property
-    def ended(self) -> bool:
-        return self._waits <= 0
-
-    def require(self) -> None:
-        Call.require(cast("Call", self))
-
-    def wait_for_work(self) -> bool:
-        self._waits -= 1
-        return self.ended
 
 
 @pytest.fixture
@@ -56,12 +37,8 @@ def script() -> ScriptedNode:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[NodeTable]:
-    table = create_node_table(str(tmp_path / "node.table"), disks=3, fronts=1)
-    for row in table.disks:
-        row.start_epoch(1)
-        row.set_state(DiskState.OK)
-    yield table
-    table.close()
+    with serving_table(tmp_path) as table:
+        yield table
 
 
 @pytest.fixture
@@ -107,7 +84,7 @@ def test_check_commit_and_cleanup(script, methods) -> None:
     committed = served["VacuumVolumeCommit"](pb.VacuumVolumeCommitRequest(volume_id=7))
     assert (committed.is_read_only, committed.volume_size) == (True, 99)
     served["VacuumVolumeCleanup"](pb.VacuumVolumeCleanupRequest(volume_id=7))
-    assert script.worker_calls()[-1] == ("disk-1.1.sock", CleanupCompaction(7))
+    assert script.worker_calls()[-1] == ("disk-1.2.sock", CleanupCompaction(7))
 
 
 _REQUESTS = {
