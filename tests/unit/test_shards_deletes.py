@@ -11,6 +11,7 @@ import pytest
 from tests.erasure_kit import RATIO, SmallVolume
 from tests.shards_kit import FakeElsewhere, SmallNode, mounted
 from volumed.bus.calls import Location, Request
+from volumed.erasure.errors import EcCookieMismatch
 from volumed.errors import DiskUnavailable, RetryError, VolumedError, VolumeNotFound
 from volumed.shards.deletes import EcDeletes
 from volumed.shards.gathering import Patience
@@ -90,6 +91,17 @@ def test_every_disk_journals(volume: SmallVolume) -> None:
     workers = Workers()
     assert Rig(volume, workers, Peers()).delete() > 0
     assert sorted(workers.journaled) == [0, 1]
+
+
+def test_another_cookie(volume: SmallVolume) -> None:
+    workers = Workers()
+    rig = Rig(volume, workers, Peers())
+    with pytest.raises(EcCookieMismatch) as mismatch:
+        rig.deletes.delete(rig.node.volume, KEY, rig.cookie + 1)
+    assert mismatch.value.text == f"unexpected cookie {rig.cookie + 1:x}"
+    assert workers.journaled == []
+    rig.deletes.delete(rig.node.volume, KEY, 0)
+    assert sorted(workers.journaled) == [0, 1], "none is any"
 
 
 def test_the_disks_journal_at_the_same_time(volume: SmallVolume) -> None:

@@ -39,8 +39,9 @@ class EcDeletes:
     def delete(self, volume: NodeEcVolume, key: int, cookie: int) -> int:
         """Delete a needle; returns what clients are told of its size. Raises what `EcReader.read` raises,
         `EcCookieMismatch`, and what keeps it from being journalled."""
-        stored = self._reader.read(volume, key, cookie)
-        if stored.needle.cookie != cookie:
+        # COMPAT: 0 stands for any cookie.
+        stored = self._reader.read(volume, key, cookie or None)
+        if cookie and stored.needle.cookie != cookie:
             raise EcCookieMismatch.of(cookie)
         return self.delete_found(stored)
 

@@ -29,10 +29,11 @@ VOLUME = 5
 LIMIT_S = 60
 SHARDS = range(14)
 _BYTES = random.Random(5)
-NOISE = {
-    size: _BYTES.randbytes(size) for size in (1, 17, 5_000, 200_000, 900_000, 1_048_576 - 30, 1_100_000, 3_000_000)
-}
+SIZES = (1, 17, 5_000, 200_000, 900_000, 1_048_576 - 30, 1_100_000, 3_000_000, 5_000_000)
+NOISE = {size: _BYTES.randbytes(size) for size in SIZES}
 SMALL, MIDDLE, LONG, NAMED, GZIPPED, EMPTY, PICTURE, CHUNKED, GONE, PAIRS, UNKNOWN, ODD = range(1, 13)
+PAGED = ODD + len(NOISE) - 1
+"""So long that we read it in pieces."""
 MANIFEST = 99
 GZIP = "Accept-Encoding: gzip"
 
@@ -68,7 +69,7 @@ def stored() -> list[Case]:
 
 def cases() -> list[Case]:
     """In this order, at every server."""
-    small, middle, long = fid(SMALL, VOLUME), fid(MIDDLE, VOLUME), fid(LONG, VOLUME)
+    small, middle, long, paged = (fid(key, VOLUME) for key in (SMALL, MIDDLE, LONG, PAGED))
     return [
         *(get(f"get {key}", fid(key, VOLUME)) for key in range(SMALL, ODD + len(NOISE))),
         *(head(f"head {key}", fid(key, VOLUME)) for key in range(SMALL, ODD)),
@@ -83,6 +84,12 @@ def cases() -> list[Case]:
         get("inside a long one", long, "Range: bytes=1048570-1048590"),
         get("not modified", small, "If-Modified-Since: Tue, 14 Nov 2023 22:13:20 GMT"),
         get("another tag", small, 'If-None-Match: "00000000"'),
+        head("paged", paged),
+        get("wrong cookie, paged", fid(PAGED, VOLUME, "aaaaaaab")),
+        get("inside a paged one", paged, "Range: bytes=4194290-4194310"),
+        get("two ranges of a paged one", paged, "Range: bytes=0-9,4999990-"),
+        get("behind the end of a paged one", paged, "Range: bytes=5000000-"),
+        get("paged, not modified", paged, "If-Modified-Since: Tue, 14 Nov 2023 22:13:20 GMT"),
         get("compressed", fid(GZIPPED, VOLUME), GZIP),
         get("not compressed", fid(GZIPPED, VOLUME)),
         get("name in the path", f"/{VOLUME}/{small.partition(',')[2]}/a.txt"),
@@ -93,6 +100,9 @@ def cases() -> list[Case]:
         post("write", fid(SMALL, VOLUME), b"other"),
         put("write, new key", fid(100, VOLUME), b"other"),
         delete("delete, wrong cookie", fid(SMALL, VOLUME, "aaaaaaab")),
+        delete("delete, no cookie", fid(ODD + 4, VOLUME, "00000000")),
+        get("deleted without a cookie", fid(ODD + 4, VOLUME)),
+        delete("delete again, no cookie", fid(ODD + 4, VOLUME, "00000000")),
         delete("delete, unknown", fid(UNKNOWN, VOLUME)),
         delete("delete, gone before", fid(GONE, VOLUME)),
         delete("delete named", fid(NAMED, VOLUME)),
@@ -144,7 +154,7 @@ def calls() -> dict[str, Call]:
         "for a live needle": shard_read(shard_id=0, file_key=SMALL),
         "much of a shard": shard_read(shard_id=0, size=3 << 20),
         "status": needle_status(SMALL),
-        "status of a long one": needle_status(ODD + len(NOISE) - 1),
+        "status of a long one": needle_status(PAGED),
         "status of a deleted one": needle_status(NAMED),
         "status of an unknown one": needle_status(UNKNOWN),
         "status of no volume": needle_status(SMALL, 77),

@@ -115,7 +115,7 @@ class FrontShards:
     async def delete(self, volume: NodeEcVolume, key: int, cookie: int) -> int:
         """Delete a needle (`NodeShards.delete`)."""
         with suppress(NeedleDeleted, NoSuchEcNeedle):
-            await self.read(volume, key, cookie)  # so that it need not be checked on a thread for deletions
+            await self.read(volume, key, cookie or None)  # so that no thread for deletions has to check it
         return await self._deletions.start(volume.volume_id, partial(self._shards.delete, volume, key, cookie))
 
     async def _read(self, volume: NodeEcVolume, key: int, cookie: int | None) -> StoredEcNeedle:
