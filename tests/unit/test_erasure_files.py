@@ -125,6 +125,25 @@ def test_an_encode_that_is_killed_anywhere_is_undone_or_complete_at_the_next_sta
     assert set(verdicts) == set(Verdict)
 
 
+def test_the_names_of_shards_are_durable_before_there_is_an_index(tmp_path: Path) -> None:
+    class Names(FileIO):
+        def rename(self, source: str, target: str) -> None:
+            done.append(os.path.basename(target))
+            super().rename(source, target)
+
+        def sync_directory(self, path: str) -> None:
+            done.append(os.path.basename(path))
+            super().sync_directory(path)
+
+    done: list[str] = []
+    volume = SmallVolume(tmp_path / "data", needles=3)
+    (tmp_path / "index").mkdir()
+    (volume.directory / "9.idx").rename(tmp_path / "index" / "9.idx")
+    volume.paths = VolumePaths(str(volume.directory), str(tmp_path / "index"), "9")
+    volume.encode(Names())
+    assert done[-3:] == ["data", "9.ecx", "index"]
+
+
 # Rebuild
 
 

@@ -94,9 +94,10 @@ def encode_volume(
             files.replace_file(info_path, encode_vif(info), temporary=info_path + ENCODING)
         else:
             save_info(info)
+        # The index may be on another filesystem, where its name could be durable before those of the shards are.
+        files.sync_directory(paths.data_directory)
         files.rename(index + ENCODING, index)
-        for directory in paths.directories():
-            files.sync_directory(directory)
+        files.sync_directory(paths.index_directory)
     except BaseException:
         # The index first, so that an interruption leaves nothing that could be loaded.
         _remove(files, [index, *shards, paths.data(SIDECAR), *(path + ENCODING for path in (index, *shards))])
