@@ -22,7 +22,7 @@ import pytest
 from tests.cluster import Volumed
 from tests.ec_cluster import ALL_SHARDS
 from tests.journal import ABSENT, Journal, fingerprint
-from tests.probe.test_kill_oracle import check, kill
+from tests.kills import check, kill
 from tests.processes import wait_until
 from tests.web import delete, get, upload
 from volumed.wire import volume_server_pb2 as pb

@@ -19,7 +19,7 @@ import pytest
 from tests.cluster import Volumed
 from tests.ec_cluster import ALL_SHARDS, EcCluster, EcVolume, Readers, started_cluster
 from tests.grpc_kit import Node
-from tests.probe.test_kill_oracle import kill
+from tests.kills import kill
 from tests.processes import wait_until
 from tests.web import delete
 from volumed.wire import volume_server_pb2 as pb

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster import Volumed
 from tests.journal import Journal, run_clients
-from tests.probe.test_kill_oracle import await_acknowledged, check, kill
+from tests.kills import await_acknowledged, check, kill
 from tests.processes import wait_until
 from tests.web import get_json
 from volumed.wire import volume_server_pb2 as pb

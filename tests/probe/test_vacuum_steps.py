@@ -12,8 +12,8 @@ import pytest
 from tests.grpc_kit import Node
 from tests.journal import ABSENT, Journal, fingerprint, run_clients
 from tests.kill_kit import MortalNode, only, paths_to
+from tests.kills import check
 from tests.probe.fakes.fate import AFTER, BEFORE, HALFWAY
-from tests.probe.test_kill_oracle import check
 from tests.processes import wait_until
 from tests.web import assign, delete, get_json, upload
 from volumed.wire import volume_server_pb2 as pb
