@@ -60,7 +60,10 @@ class EcRemoval:
                 reply.result()
                 return
             work = partial(wipe, self._files, paths, f"a teardown of what is older than {limit}", fenced=True)
-            self._remove(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
+            try:
+                self._remove(request.volume_id, _ALL, work, lambda _: reply.result(), reply)
+            except VolumeBusy as error:
+                reply.error(error)  # something has begun meanwhile
 
         self._remove(request.volume_id, (), partial(is_of_older_run, self._files, paths, limit), judged, reply)
 

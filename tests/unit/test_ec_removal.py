@@ -11,7 +11,8 @@ import pytest
 from tests.ec_sets import SHARDS, EncodedSet
 from tests.hand_shell import HandShell, start_call
 from tests.storage_kit import Rig
-from volumed.bus.ec_calls import DeleteEcIndex, DeleteShards, MountShards, ShardsRemaining
+from volumed.bus.ec_calls import DeleteEcIndex, DeleteShards, MountShards, ShardsRemaining, WipeEcFiles
+from volumed.errors import VolumeBusy
 from workers.ec_removal import EcRemoval
 from workers.ec_volumes import EcVolumes
 
@@ -24,8 +25,10 @@ class Worker:
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
-        self.volumes = EcVolumes(rig.disk, HandShell(), 1)
-        self.handlers = self.volumes.handlers | EcRemoval(rig.disk, self.volumes, set()).handlers
+        self.shell = HandShell()
+        self.working: set[int] = set()
+        self.volumes = EcVolumes(rig.disk, self.shell, 1)
+        self.handlers = self.volumes.handlers | EcRemoval(rig.disk, self.volumes, self.working).handlers
         self.call(MountShards(VOLUME, COLLECTION, []))
 
     def call(self, request: Any) -> Any:
@@ -59,3 +62,16 @@ def test_a_volume_of_another_collection_stays_mounted(worker: Worker) -> None:
     assert worker.call(DeleteShards(VOLUME, "", list(SHARDS))) == ShardsRemaining([])
     worker.call(DeleteEcIndex(VOLUME, ""))
     assert (worker.mounted(), worker.names()) == (list(SHARDS), before)
+
+
+def test_a_fenced_teardown_leaves_what_is_worked_on_meanwhile(worker: Worker) -> None:
+    before = worker.names()
+    worker.shell.waiting = []
+    answers = start_call(worker.handlers, WipeEcFiles(VOLUME, COLLECTION, 1 << 62))
+    worker.working.add(VOLUME)
+    worker.shell.go_on()
+    assert isinstance(answers[0], VolumeBusy)
+    assert (worker.mounted(), worker.names()) == (list(SHARDS), before)
+    worker.working.clear()
+    worker.call(WipeEcFiles(VOLUME, COLLECTION, 1 << 62))
+    assert (worker.mounted(), worker.names()) == ([], set())
