@@ -11,26 +11,21 @@ import argparse
 import itertools
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-
-import grpc
 
 from benchmarks.bulk import Connection
 from benchmarks.clients import DATA_BYTES, Clients, Figures
 from benchmarks.servers import COOKIE, SIDES
-from benchmarks.shards import LOST, SHARDS, Served, make_volume
-from tests.cluster import Master, VolumeServer
+from benchmarks.shards import LOST, SHARDS, Served, make_volume, started
+from tests.cluster import VolumeServer
 from tests.processes import wait_until
 from tests.web import get_json
-from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
 __all__ = ["main"]
 
@@ -55,16 +50,16 @@ Seen = tuple[Figures, Figures]
 class Side:
     """A server with a volume to encode and another one for clients."""
 
-    def __init__(self, server: VolumeServer, master: Master, served: Served) -> None:
+    def __init__(self, served: Served) -> None:
         self.seconds: dict[str, list[float]] = {}
         self.seen: dict[str, list[Seen]] = {}
         """What clients saw in each round."""
-        self._address = server.address
+        self._address = served.server.address
         self._served = served
         served.freeze()
-        self._volume_id = _grow(server, master)
+        self._volume_id = _grow(served.server)
         self._fresh = itertools.count(1)
-        connection = Connection(server.address)
+        connection = Connection(self._address)
         for _ in range(OBJECTS):
             connection.put(self._path(next(self._fresh)), bytes(DATA_BYTES))
         connection.close()
@@ -102,31 +97,17 @@ def _count() -> None:
     subprocess.run([sys.executable, "-S", "-c", COUNTING], check=True)
 
 
-def _grow(server: VolumeServer, master: Master) -> int:
+def _grow(server: VolumeServer) -> int:
     """Id of a new volume."""
+    assert server.master is not None
 
     def mounted() -> set[int]:
         return {volume["Id"] for volume in get_json(server.address, "/status")["Volumes"] or ()}
 
     before = mounted()
-    get_json(master.address, "/vol/grow?count=1&replication=000")
+    get_json(server.master.address, "/vol/grow?count=1&replication=000")
     wait_until(lambda: bool(mounted() - before), timeout_s=TIMEOUT_S, what="a volume to write to")
     return min(mounted() - before)
-
-
-@contextmanager
-def started(home: Path, source: Path, kinds: dict[str, Callable[..., VolumeServer]]) -> Iterator[dict[str, Side]]:
-    """All kinds of servers, each with a master and a copy of the volume."""
-    with ExitStack() as stack:
-        sides = {}
-        for name, kind in kinds.items():
-            data = home / name / "data"
-            shutil.copytree(source, data)
-            master = stack.enter_context(Master(home / name / "m", volume_size_limit_mb=30_000))
-            server = stack.enter_context(kind(home / name / "s", master=master, dirs=[data]))
-            channel = stack.enter_context(grpc.insecure_channel(server.grpc_address))
-            sides[name] = Side(server, master, Served(server, VolumeServerStub(channel)))
-        yield sides
 
 
 def compare(
@@ -134,7 +115,8 @@ def compare(
 ) -> tuple[int, dict[str, Side]]:
     """Length of the `.dat`, and what was measured."""
     size = make_volume(home / "source", needles)
-    with started(home, home / "source", kinds) as sides:
+    with started(home, home / "source", kinds) as servers:
+        sides = {name: Side(served) for name, served in servers.items()}
         for _ in range(rounds):
             for side in sides.values():
                 side.round()

@@ -33,7 +33,7 @@ from volumed.formats.vif import VolumeInfo, encode_vif
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire.volume_server_pb2_grpc import VolumeServerStub
 
-__all__ = ["main"]
+__all__ = ["LOST", "SHARDS", "Served", "main", "make_volume", "started"]
 
 VOLUME_ID = 1
 VERSION = 3
@@ -72,7 +72,7 @@ class Served:
     """A server that has the volume."""
 
     def __init__(self, server: VolumeServer, stub: VolumeServerStub) -> None:
-        self._server = server
+        self.server = server
         self._stub = stub
 
     def freeze(self) -> None:
@@ -99,14 +99,14 @@ class Served:
 
     def timed(self, work: Callable[[], None]) -> Job:
         """What a call costs."""
-        pids = self._server.pids()
+        pids = self.server.pids()
         meter, began = CpuMeter(pids), time.perf_counter()
         work()
         return Job(time.perf_counter() - began, meter.seconds(pids))
 
     def read(self, needles: int, seconds: int) -> Reads:
         """Random objects."""
-        pids, place = self._server.pids(), Place(self._server.address, [VOLUME_ID])
+        pids, place = self.server.pids(), Place(self.server.address, [VOLUME_ID])
         meter = CpuMeter(pids)
         load = run_wrk(place, "get", connections=CONNECTIONS, seconds=seconds, first_key=1, count=needles)
         return Reads(load.requests / load.seconds, load.p99_ms, meter.seconds(pids) / load.requests * 1e6)
@@ -129,11 +129,13 @@ def make_volume(directory: Path, needles: int) -> int:
 
 
 @contextmanager
-def started(home: Path, source: Path) -> Iterator[dict[str, Served]]:
-    """Both sides, each with a master and a copy of the volume."""
+def started(
+    home: Path, source: Path, kinds: dict[str, Callable[..., VolumeServer]] = SIDES
+) -> Iterator[dict[str, Served]]:
+    """All kinds of servers, each with a master and a copy of the volume."""
     with ExitStack() as stack:
         sides = {}
-        for name, kind in SIDES.items():
+        for name, kind in kinds.items():
             data = home / name / "data"
             shutil.copytree(source, data)
             master = stack.enter_context(Master(home / name / "m", volume_size_limit_mb=30_000))
