@@ -23,7 +23,7 @@ from volumed.erasure.coding import Coder
 from volumed.erasure.columns import Progress
 from volumed.errors import NodeError, VolumedError
 from volumed.formats.report import TaskReport
-from volumed.storage.fileio import FileIO, disk_error
+from volumed.storage.fileio import FileIO, file_error
 from workers.coding.process import CodingProcess
 from workers.ec_removal import require_idle
 from workers.host import Shell, Work
@@ -184,6 +184,6 @@ def _as_domain_error(doing: str, error: Exception) -> VolumedError:
     if isinstance(error, VolumedError):
         return error
     if isinstance(error, OSError):
-        return disk_error(doing, error)
+        return file_error(doing, error)
     _log.error("%s failed unexpectedly", doing, exc_info=error)
     return NodeError(f"{doing}: {error}")

@@ -15,7 +15,7 @@ __all__ = ["CountingFiles", "QuarantineGauge"]
 
 
 class CountingFiles(FileIO):
-    """All file I/O of a worker; an `OSError` that means broken hardware is counted on its way."""
+    """All file I/O of a worker; an `OSError` names its file, and is counted on its way if it means broken hardware."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -23,15 +23,29 @@ class CountingFiles(FileIO):
         """Reader threads and the loop count in one cell."""
 
     def read_at(self, file: File, offset: int, length: int) -> bytes:
-        with self._counted():
+        with self._counted(file):
             return super().read_at(file, offset, length)
 
+    def read_into(self, file: File, offset: int, buffer: memoryview) -> int:
+        with self._counted(file):
+            return super().read_into(file, offset, buffer)
+
+    def copy(self, source: File, target: File, target_offset: int, length: int, *, source_offset: int = 0) -> None:
+        try:
+            super().copy(source, target, target_offset, length, source_offset=source_offset)
+        except OSError as error:
+            # Where the kernel does not copy, `read_at` and `write_at` have counted it.
+            if error.filename is None:
+                self.note(error)
+                error.filename, error.filename2 = source.path, target.path
+            raise
+
     def write_at(self, file: File, offset: int, pieces: Sequence[Buffer]) -> int:
-        with self._counted():
+        with self._counted(file):
             return super().write_at(file, offset, pieces)
 
     def sync(self, file: File) -> None:
-        with self._counted():
+        with self._counted(file):
             super().sync(file)
 
     def note(self, error: OSError) -> None:
@@ -40,11 +54,12 @@ class CountingFiles(FileIO):
                 self._recorder.count(IO_ERRORS)
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, file: File) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             self.note(error)
+            error.filename = file.path
             raise
 
 

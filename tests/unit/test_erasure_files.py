@@ -23,7 +23,7 @@ from volumed.errors import DiskError
 from volumed.formats.idx import DELETED, Row, iter_rows, pack_rows
 from volumed.formats.ttl import parse_ttl
 from volumed.storage.ec_journal import fold_at
-from volumed.storage.fileio import FileIO
+from volumed.storage.fileio import File, FileIO
 from volumed.storage.site import VolumePaths
 
 BEFORE = {"9.dat", "9.idx"}
@@ -183,6 +183,51 @@ def test_a_rebuild_that_fails_or_is_stopped_changes_nothing(volume: SmallVolume)
         with pytest.raises(OSError, match="Input/output error"):
             rebuild_shards(broken, "9", RATIO, volume.shards(), targets(volume), encoded.sidecar, Progress())
         assert {name: (volume.directory / name).read_bytes() for name in volume.names()} == before
+
+
+class Dying(FileIO):
+    """The second half of some shards cannot be read; every error is noted."""
+
+    def __init__(self, *extensions: str) -> None:
+        self.extensions = extensions
+        self.noted: list[OSError] = []
+
+    def read_into(self, file: File, offset: int, buffer: memoryview) -> int:
+        if file.path.endswith(self.extensions) and offset + len(buffer) > MIB // 2:
+            raise OSError(5, "Input/output error")
+        return super().read_into(file, offset, buffer)
+
+    def note(self, error: OSError) -> None:
+        self.noted.append(error)
+
+
+def test_without_checksums_shards_that_cannot_be_read_are_done_without(volume: SmallVolume) -> None:
+    volume.encode()
+    before = volume.shard_bytes()
+    os.unlink(volume.shard_path(3))
+    told: list[tuple[int, int]] = []
+    progress = Progress(lambda done, total: told.append((done, total)))
+    files = Dying(".ec01")
+    assert rebuild_shards(files, "9", RATIO, volume.shards(), targets(volume), None, progress) == ([3], [])
+    assert volume.shard_bytes() == before
+    assert told[-1][0] == told[-1][1]
+    os.unlink(volume.shard_path(3))
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        rebuild_shards(Dying(".ec01", ".ec02"), "9", RATIO, volume.shards(), targets(volume), None, Progress())
+    assert caught.value.filename in {str(volume.shard_path(shard)) for shard in (1, 2)}
+    assert volume.names() == COMPLETE - {"9.ec03"}
+
+
+def test_with_checksums_shards_that_cannot_be_read_are_made_again(volume: SmallVolume) -> None:
+    encoded = volume.encode()
+    before = volume.shard_bytes()
+    inode = volume.shard_path(1).stat().st_ino
+    files = Dying(".ec01")
+    made = rebuild_shards(files, "9", RATIO, volume.shards(), targets(volume), encoded.sidecar, Progress()).made
+    assert made == [1]
+    assert [str(error) for error in files.noted] == ["[Errno 5] Input/output error"]
+    assert volume.shard_bytes() == before
+    assert volume.shard_path(1).stat().st_ino != inode
 
 
 def test_a_stale_sidecar_stops_a_rebuild(volume: SmallVolume) -> None:

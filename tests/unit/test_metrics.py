@@ -220,12 +220,14 @@ def test_input_output_errors_are_counted(
     file = files.open(page_path)
     operations: dict[str, Callable[[], object]] = {
         "pread": lambda: files.read_at(file, 0, 1),
+        "preadv": lambda: files.read_into(file, 0, memoryview(bytearray(1))),
+        "copy_file_range": lambda: files.copy(file, file, 0, 1),
         "pwritev": lambda: files.write_at(file, 0, [b"x"]),
         "fdatasync": lambda: files.sync(file),
     }
     for system_call, operation in operations.items():
         monkeypatch.setattr(os, system_call, fail)
-        with pytest.raises(OSError, match=os.strerror(number)):
+        with pytest.raises(OSError, match=f"{os.strerror(number)}: '{page_path}'"):
             operation()
     assert samples(page_path).value(PREFIX + "storage_io_error_total") == count * len(operations)
 

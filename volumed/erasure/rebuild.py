@@ -6,6 +6,7 @@ its name when all new ones are complete, flushed and, where checksums are record
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,9 +26,11 @@ from volumed.erasure.names import REBUILDING
 from volumed.erasure.scrub import check_shards
 from volumed.erasure.sidecar import ShardSums, Sidecar, differing_blocks
 from volumed.formats.checksum import crc32c
-from volumed.storage.fileio import File, FileIO
+from volumed.storage.fileio import File, FileIO, error_text
 
 __all__ = ["RebuildPlan", "Rebuilt", "RecoverColumns", "SumShards", "plan_rebuild", "rebuild_shards", "sum_shards"]
+
+_log = logging.getLogger(__name__)
 
 
 class Rebuilt(NamedTuple):
@@ -101,8 +104,7 @@ def rebuild_shards(
     paths = [targets[shard] for shard in plan.wanted]
     try:
         outputs = new_files(files, [path + REBUILDING for path in paths])
-        sources = [shards[shard] for shard in plan.sources]
-        sums = (coder or CoderHere(files)).run(RecoverColumns(ratio, plan), [*sources, *outputs], progress)
+        sums = _recover(coder or CoderHere(files), ratio, plan, shards, outputs, progress)
         progress.require_running()
         if sidecar is not None:
             _require_expected(base, sidecar, dict(zip(plan.wanted, sums, strict=True)))
@@ -123,6 +125,28 @@ def sum_shards(
     """Checksums of shards as they are, in the order of their ids, for a sidecar that was lost (step 9). Raises
     `OSError`, `EcInterrupted`, `NodeError`."""
     return (coder or CoderHere(files)).run(SumShards(), [file for _, file in sorted(shards.items())], progress)
+
+
+def _recover(
+    coder: Coder,
+    ratio: Ratio,
+    plan: RebuildPlan,
+    shards: Mapping[int, File],
+    outputs: Sequence[File],
+    progress: Progress,
+) -> list[ShardSums]:
+    """The wanted shards. Sources that cannot be read are done without, as long as there are enough others."""
+    while True:
+        sources = [shards[shard] for shard in plan.sources]
+        try:
+            return coder.run(RecoverColumns(ratio, plan), [*sources, *outputs], progress)
+        except OSError as error:
+            others = tuple(shard for shard in plan.sources if shards[shard].path != error.filename)
+            if len(others) == len(plan.sources) or len(others) < ratio.data:
+                raise
+            _log.warning("cannot read %s: %s; shards are rebuilt without it", error.filename, error_text(error))
+            plan = plan._replace(sources=others)
+            progress.expect(progress.done_bytes - progress.total_bytes)  # all of it is still to be done
 
 
 class RecoverColumns(NamedTuple):
@@ -194,7 +218,12 @@ def _compute_columns(
 
 
 def _read_whole(files: FileIO, file: File, column: Column, piece: memoryview) -> None:
-    if files.read_into(file, column.offset, piece) < len(piece):
+    try:
+        got = files.read_into(file, column.offset, piece)
+    except OSError as error:
+        error.filename = file.path
+        raise
+    if got < len(piece):
         raise OSError(f"{file.path} ends before {column.offset + len(piece)}")
 
 

@@ -33,7 +33,11 @@ def check_shards(
 ) -> dict[int, ShardDamage]:
     """The damaged ones among ``shards``, by id. A shard that the sidecar does not know counts as damaged; one that
     cannot be read too. ``coder`` computes, None: here. Raises `EcInterrupted`, `NodeError`."""
-    return (coder or CoderHere(files)).run(CheckShards(sidecar, tuple(shards)), list(shards.values()), progress)
+    damage = (coder or CoderHere(files)).run(CheckShards(sidecar, tuple(shards)), list(shards.values()), progress)
+    for found in damage.values():
+        if found.error is not None:
+            files.note(found.error)
+    return damage
 
 
 class CheckShards(NamedTuple):

@@ -6,6 +6,7 @@ every disk what is damaged there.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from volumed.erasure.sidecar import Sidecar, encode_sidecar
 from volumed.errors import VolumedError
 from volumed.storage.ec_encode import require_space
 from volumed.storage.ec_files import find_file
-from volumed.storage.fileio import File, FileIO, disk_error
+from volumed.storage.fileio import File, FileIO, error_text, file_error
 from volumed.storage.site import VolumePaths
 
 __all__ = ["EcSet", "find_set", "rebuild_set"]
+
+_log = logging.getLogger(__name__)
 
 _UUID_LENGTH = 16
 
@@ -92,7 +95,7 @@ def rebuild_set(
     except VolumedError as error:
         raise RebuildFailed.shards(base, error) from error
     except OSError as error:
-        raise RebuildFailed.shards(base, disk_error("rebuild", error)) from error
+        raise RebuildFailed.shards(base, file_error("rebuild", error)) from error
     if absent and found.sidecar is None and not rebuilt.left:
         _write_checksums(files, disks, progress, coder)
     return rebuilt
@@ -136,12 +139,16 @@ def _usable_sidecar(paths: VolumePaths, found: EcSet) -> Sidecar | None:
 
 
 def _write_checksums(files: FileIO, disks: Sequence[VolumePaths], progress: Progress, coder: Coder) -> None:
-    """Of shards that nobody has vouched for: trust on first use (step 9)."""
+    """Of shards that nobody has vouched for: trust on first use (step 9). Not when one cannot be read."""
     found = find_set(files, disks)
     ratio = found.geometry.ratio
     if len(found.shards) < ratio.total or len({files.size(file) for file in found.shards.values()}) > 1:
         return
-    sums = sum_shards(files, found.shards, progress, coder)
+    try:
+        sums = sum_shards(files, found.shards, progress, coder)
+    except OSError as error:
+        _log.warning("no checksums beside the shards: cannot read %s: %s", error.filename, error_text(error))
+        return
     sidecar = Sidecar(tuple(sums), ratio, found.geometry.block_size, os.urandom(_UUID_LENGTH))
     path = disks[0].data(SIDECAR)
     files.replace_file(path, encode_sidecar(sidecar), temporary=path + REBUILDING)

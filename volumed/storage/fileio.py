@@ -33,6 +33,7 @@ __all__ = [
     "SpaceInfo",
     "disk_error",
     "error_text",
+    "file_error",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -339,3 +340,9 @@ def error_text(error: OSError) -> str:
 def disk_error(doing: str, error: OSError) -> DiskError:
     """The domain error ``<doing>: <reason>`` for a failed operation."""
     return DiskError(f"{doing}: {error_text(error)}")
+
+
+def file_error(doing: str, error: OSError) -> DiskError:
+    """The same of an operation on several files: ``<doing>: <path>: <reason>``, as far as the error names one."""
+    names = " to ".join(name for name in (error.filename, error.filename2) if name)
+    return disk_error(f"{doing}: {names}" if names else doing, error)
