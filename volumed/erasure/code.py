@@ -17,6 +17,8 @@ __all__ = ["DEFAULT_RATIO", "SHARDS_MAX", "ErasureCode", "Ratio", "Recovery", "e
 
 SHARDS_MAX = 32
 """Shard ids are bits of a 32-bit word on the wire."""
+_RECOVERIES_KEPT = 256
+"""Of one ratio, for the next reads that have lost the same shards; about 1 KB each with the library."""
 
 
 class Ratio(NamedTuple):
@@ -65,6 +67,7 @@ class ErasureCode:
         self.ratio = ratio.check()
         self._engine = engine or multiplier()
         self._parity = self._engine.prepare(encoding_matrix(*ratio)[ratio.data :])
+        self._recovery = lru_cache(_RECOVERIES_KEPT)(self._prepare)
 
     def encode(self, data: Sequence[Buffer], parity: Sequence[WritableBuffer]) -> None:
         """Fill the parity columns from the data columns."""
@@ -78,8 +81,7 @@ class ErasureCode:
         sources = tuple(sorted(present)[: self.ratio.data])
         if len(sources) < self.ratio.data:
             raise ValueError(f"{len(sources)} shards of {self.ratio.data}")
-        matrix = recovery_matrix(*self.ratio, sources, tuple(wanted))
-        return Recovery(sources, tuple(wanted), self._engine, self._engine.prepare(matrix))
+        return self._recovery(sources, tuple(wanted))
 
     def recover(self, columns: Mapping[int, Buffer], wanted: Sequence[int]) -> list[bytearray]:
         """The columns of the wanted shards, at least one, from those of any k others. Raises `ValueError` like
@@ -90,6 +92,10 @@ class ErasureCode:
         if length:
             recovery.compute([columns[shard] for shard in recovery.sources], targets)
         return targets
+
+    def _prepare(self, sources: tuple[int, ...], wanted: tuple[int, ...]) -> Recovery:
+        matrix = recovery_matrix(*self.ratio, sources, wanted)
+        return Recovery(sources, wanted, self._engine, self._engine.prepare(matrix))
 
 
 @lru_cache(maxsize=32)

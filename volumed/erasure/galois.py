@@ -93,7 +93,6 @@ def encoding_matrix(data_shards: int, parity_shards: int) -> Matrix:
     return _times(powers, _inverse(powers[:data_shards]))
 
 
-@lru_cache(maxsize=1024)
 def recovery_matrix(
     data_shards: int, parity_shards: int, survivors: tuple[int, ...], wanted: tuple[int, ...]
 ) -> Matrix:

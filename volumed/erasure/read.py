@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 from volumed.erasure.code import erasure_code
 from volumed.erasure.errors import TooFewShards
 from volumed.erasure.layout import Interval, Layout
+from volumed.erasure.multiply import Buffer
 from volumed.errors import CorruptNeedle
 from volumed.formats.idx import Row
 from volumed.formats.needle import Needle, decode_record, record_length
@@ -27,7 +28,7 @@ __all__ = ["EcSource", "FoundNeedle", "Reading", "Wanted", "answered", "read_nee
 _COLUMN_BYTES = 256 << 10
 """A longer piece is recovered so much at a time: k times as much is in memory for it."""
 
-Answer = bytes | bytearray | memoryview | None
+Answer = Buffer | None
 _Result = TypeVar("_Result")
 
 
@@ -76,14 +77,17 @@ class _Pieces:
         self, pieces: Sequence[Interval], read: dict[Interval, Answer], *, recovers: bool
     ) -> Generator[Wanted, Sequence[Answer], None]:
         """Add to ``read`` what is not there yet."""
-        new = [interval for interval in dict.fromkeys(pieces) if interval not in read]
+        new = [interval for interval in pieces if interval not in read]
         if not new:
             return
         answers = yield Wanted(new, recovers)
         for interval, answer in zip(new, answers, strict=True):
-            # Fewer bytes than asked for are as good as none.
-            read[interval] = answer if answer is not None and len(answer) == interval.length else None
-        self.failed.update(interval.shard for interval in new if read[interval] is None)
+            if answer is None or len(answer) != interval.length:
+                # Fewer bytes than asked for are as good as none.
+                read[interval] = None
+                self.failed.add(interval.shard)
+            else:
+                read[interval] = answer
 
     def span(self, offset: int, length: int, excluded: Collection[int]) -> Reading:
         """Bytes of the `.dat` without the help of the excluded shards. Raises `TooFewShards`."""
@@ -118,24 +122,25 @@ class _Pieces:
         """The same of a short one; no more of the other shards are read than needed."""
         source = self.source
         needed = source.layout.ratio.data
+        _, offset, length = column
         candidates = [shard for shard in self._order() if shard != column.shard and shard not in excluded]
-        good: list[int] = []
+        good: dict[int, Buffer] = {}
         while len(good) < needed and candidates:
-            chosen, candidates = candidates[: needed - len(good)], candidates[needed - len(good) :]
-            yield from self.fetch([column._replace(shard=shard) for shard in chosen], read, recovers=True)
-            good += [shard for shard in chosen if read[column._replace(shard=shard)] is not None]
+            chosen = [Interval(shard, offset, length) for shard in candidates[: needed - len(good)]]
+            del candidates[: len(chosen)]
+            yield from self.fetch(chosen, read, recovers=True)
+            good |= {piece.shard: answer for piece in chosen if (answer := read[piece]) is not None}
         if len(good) < needed:
             missing = [shard for shard in range(source.layout.ratio.total) if shard not in good]
             raise TooFewShards.for_read(source.volume_id, column.shard, sorted(good), needed, missing)
-        sources = {shard: read[column._replace(shard=shard)] or b"" for shard in good}
         self.used.update(good)
         # The code is loaded here, with numpy and a library, since most processes never recover anything.
-        return erasure_code(source.layout.ratio).recover(sources, [column.shard])[0]
+        return erasure_code(source.layout.ratio).recover(good, [column.shard])[0]
 
     def _order(self) -> list[int]:
         """What could not be read a moment ago comes last: it may take long to fail again."""
         shards = dict.fromkeys((*self.source.preference, *range(self.source.layout.ratio.total)))
-        return sorted(shards, key=lambda shard: shard in self.failed)
+        return sorted(shards, key=self.failed.__contains__)
 
 
 def read_span(source: EcSource, offset: int, length: int, excluded: Collection[int] = ()) -> Reading:
