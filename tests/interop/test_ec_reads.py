@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 
 from tests.cluster import Master, Volumed
 from tests.ec_files_kit import ALL_SHARDS, LIMIT_S, EcFiles, mount, unmount, wait_for_shards
-from tests.grpc_kit import Call, Node, Servers, batch_delete, started_servers
+from tests.grpc_kit import Call, Node, Servers, allocate, batch_delete, started_servers
 from tests.processes import wait_until
-from tests.web import delete, get
+from tests.web import delete, get, upload
 from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
@@ -161,3 +162,21 @@ def test_without_a_master(files: EcFiles, tmp_path: Path) -> None:
         )
         mount(node, VOLUME, [4])
         assert files.wrong_at(server) == {fid: 404}
+
+
+def test_chunks_in_shards_are_read_and_deleted_with_their_manifest(files: EcFiles, tmp_path: Path) -> None:
+    """All shards are here, where no other server deletes anything."""
+    with Master(tmp_path / "m") as master, Volumed(tmp_path / "v", master=master) as server, Node(server) as node:
+        files.lay(server.dirs[0], ALL_SHARDS)
+        mount(node, VOLUME)
+        node.run(allocate(VOLUME + 1))
+        fids = [files.fid(key) for key in (1, 2, 3)]
+        sizes = [len(files.objects[fid]) for fid in fids]
+        chunks = [{"fid": fid, "offset": sum(sizes[:index]), "size": sizes[index]} for index, fid in enumerate(fids)]
+        whole, manifest = f"{VOLUME + 1},01637037d6", json.dumps({"size": sum(sizes), "chunks": chunks}).encode()
+        assert upload(server.address, whole, manifest, query="cm=true").status == 201
+        assert get(server.address, f"/{whole}").body == b"".join(files.objects[fid] for fid in fids)
+        assert delete(server.address, fids[0]).status == 202, "one that is gone before does not matter"
+        answer = delete(server.address, whole)
+        assert (answer.status, answer.json()) == (202, {"size": sum(sizes)})
+        assert files.wrong_at(server, fids) == dict.fromkeys(fids, 404)

@@ -22,12 +22,13 @@ from volumed.bus.calls import (
     NeedleDeletion,
 )
 from volumed.config.node import NodeConfig
-from volumed.errors import ClientError, VolumeNotFound
+from volumed.erasure.errors import NoSuchEcNeedle
+from volumed.errors import ClientError, NeedleDeleted, RetryError, VolumeNotFound
 from volumed.formats.needle import FLAG_CHUNK_MANIFEST
 from volumed.http.objects.chunk_deletes import delete_chunks
 from volumed.http.rules.manifest import Chunk, ChunkManifest
 
-HERE, REPLICATED, ELSEWHERE = 1, 2, 3
+HERE, REPLICATED, ELSEWHERE, IN_SHARDS, IN_BOTH = 1, 2, 3, 4, 5
 
 
 @pytest.fixture
@@ -57,18 +58,29 @@ def test_only_the_id_of_a_chunk_goes_to_another_server(node: FakeNode) -> None:
 
 
 class Cluster:
-    """Volume 1 is here alone, 2 here and at two others, 3 at another. Key 0xee can be deleted nowhere."""
+    """Volume 1 is here alone, 2 here and at two others, 3 at another. Shards of 4 are here, 5 is here beside its
+    shards. Key 0xee can be deleted nowhere, 0xdd and 0xde are gone."""
 
     def __init__(self) -> None:
         self.config = NodeConfig(runtime_dir="", map_dir="", state_dir="", disks=(), ip="node", port=80)
-        self.view = self.supervisor = self
+        self.view = self.supervisor = self.shards = self
         self.calls: list[tuple[str, int]] = []
 
     def locate(self, volume_id: int) -> Any:
-        placement = {HERE: 0, REPLICATED: 2}.get(volume_id)
+        placement = {HERE: 0, REPLICATED: 2, IN_BOTH: 0}.get(volume_id)
         return None if placement is None else SimpleNamespace(
             disk_id=volume_id, record=SimpleNamespace(replica_placement=placement)
         )
+
+    def find(self, volume_id: int) -> Any:
+        return f"shards {volume_id}" if volume_id in (IN_SHARDS, IN_BOTH) else None
+
+    async def delete(self, volume: Any, key: int, cookie: int) -> int:
+        assert cookie == 0
+        self.calls.append((volume, 1))
+        if error := {0xEE: RetryError("stuck"), 0xDD: NeedleDeleted(), 0xDE: NoSuchEcNeedle()}.get(key):
+            raise error
+        return 96
 
     def link(self, disk_id: int) -> Any:
         return SimpleNamespace(call=lambda request, _timeout_s: self._deleted(f"disk {disk_id}", request))
@@ -111,6 +123,13 @@ def test_chunks_are_deleted_in_one_call_per_volume_and_server() -> None:
     assert sorted(cluster.calls) == [("a:80", 1), ("b:80", 1), ("b:80", 2), ("disk 1", 2), ("disk 2", 1)]
 
 
+def test_chunks_in_shards_are_deleted_there() -> None:
+    """Also those that are in a volume beside them, which may have been encoded, or decoded, just now."""
+    cluster = Cluster()
+    assert delete(cluster, "4,01aabbccdd", "4,ddaabbccdd", "4,deaabbccdd", "5,01aabbccdd") == ""
+    assert sorted(cluster.calls) == [("disk 5", 1), *[("shards 4", 1)] * 3, ("shards 5", 1)]
+
+
 def test_a_worker_is_not_held_up_by_one_file() -> None:
     cluster = Cluster()
     assert delete(cluster, *[f"1,{key:x}aabbccdd" for key in range(0x1000, 0x1000 + 2500)]) == ""
@@ -121,6 +140,8 @@ def test_a_worker_is_not_held_up_by_one_file() -> None:
     ("fids", "text"),
     [
         (["1,01aabbccdd", "1,eeaabbccdd"], "1,eeaabbccdd: stuck"),
+        (["4,eeaabbccdd", "4,01aabbccdd"], "4,eeaabbccdd: stuck"),
+        (["4,zz"], "4,zz: KeyHash is too short."),
         (["1,zz", "1,01aabbccdd"], "1,zz: KeyHash is too short."),
         (["1,01aabbccdd_1"], '1,01aabbccdd_1: Parse cookie error: needle cookie bbccdd_1 format error: '
          'strconv.ParseUint: parsing "bbccdd_1": invalid syntax'),

@@ -16,11 +16,12 @@ from volumed.bus.calls import (
     LookupVolume,
     NeedleDeletion,
 )
-from volumed.errors import ClientError, FormatError, VolumedError
-from volumed.formats.fileid import parse_batch_file_id, parse_volume_id
+from volumed.errors import ClientError, FormatError, NeedleDeleted, NeedleNotFound, VolumedError
+from volumed.formats.fileid import FileId, parse_batch_file_id, parse_volume_id
 from volumed.formats.replication import ReplicaPlacement
 from volumed.http.objects.node import CALL_TIMEOUT_S, Node, own_address
 from volumed.http.rules.manifest import ChunkManifest
+from volumed.shards.view import NodeEcVolume
 
 __all__ = ["delete_chunks"]
 
@@ -28,6 +29,7 @@ _BATCH_MAX = 1000
 """Chunks per call: a worker deletes them without doing anything else."""
 _GONE_STATUSES = frozenset({202, 304, 404})
 """Results that leave no chunk: deleted, deleted before, never there."""
+_ANY_COOKIE = 0
 
 _Errors = dict[str, str]
 """Text by file id."""
@@ -39,6 +41,8 @@ class _Target(NamedTuple):
     disk_id: int | None
     """None: not here."""
     others: list[Location]
+    in_shards: NodeEcVolume | None = None
+    """Its shards that are here: those who have the others learn of a deletion by themselves."""
 
 
 async def delete_chunks(node: Node, manifest: ChunkManifest) -> None:
@@ -77,23 +81,27 @@ async def _find(node: Node, volume: str) -> _Target:
         volume_id = parse_volume_id(volume)
     except FormatError:
         raise ClientError(f"unknown volume id {volume}") from None
-    handle = node.view.locate(volume_id)
+    handle, in_shards = node.view.locate(volume_id), node.shards.find(volume_id)
     # DEVIATE: the reference asks the master even for a volume that can only be here.
     if handle is not None and ReplicaPlacement.from_byte(handle.record.replica_placement).copies == 1:
-        return _Target(handle.disk_id, [])
+        return _Target(handle.disk_id, [], in_shards)
+    if handle is None and in_shards is not None:
+        return _Target(None, [], in_shards)
     try:
         found = await node.supervisor.call(LookupVolume(volume_id), CALL_TIMEOUT_S)
     except VolumedError:
         raise ClientError(f"volume id {volume} not found") from None
     own = own_address(node.config)
     others = [location for location in found.locations if location.url != own]
-    return _Target(None if handle is None else handle.disk_id, others)
+    return _Target(None if handle is None else handle.disk_id, others, in_shards)
 
 
 async def _delete_batch(node: Node, target: _Target, fids: Sequence[str]) -> _Errors:
     work = [_delete_at(node, location, fids) for location in target.others]
     if target.disk_id is not None:
         work.append(_delete_here(node, target.disk_id, fids))
+    if target.in_shards is not None:
+        work.append(_delete_in_shards(node, target.in_shards, fids))
     errors: _Errors = {}
     for failed in await asyncio.gather(*work):
         errors |= failed
@@ -101,20 +109,34 @@ async def _delete_batch(node: Node, target: _Target, fids: Sequence[str]) -> _Er
 
 
 async def _delete_here(node: Node, disk_id: int, fids: Sequence[str]) -> _Errors:
+    parsed, errors = _parse(fids)
+    needles = [DeleteNeedle(found.volume_id, found.key, None) for found in parsed.values()]
+    answer: DeletionResults = await node.link(disk_id).call(DeleteNeedles(needles), CALL_TIMEOUT_S)
+    return errors | _failed(list(parsed), answer.results)
+
+
+async def _delete_in_shards(node: Node, volume: NodeEcVolume, fids: Sequence[str]) -> _Errors:
+    parsed, errors = _parse(fids)
+    for fid, found in parsed.items():
+        try:
+            await node.shards.delete(volume, found.key, _ANY_COOKIE)
+        except (NeedleDeleted, NeedleNotFound):
+            continue
+        except VolumedError as error:
+            errors[fid] = error.text
+    return errors
+
+
+def _parse(fids: Sequence[str]) -> tuple[dict[str, FileId], _Errors]:
+    parsed: dict[str, FileId] = {}
     errors: _Errors = {}
-    needles: list[DeleteNeedle] = []
-    parsed: list[str] = []
     for fid in fids:
         try:
             # COMPAT: `_<n>` is not understood where cookies are not compared.
-            found = parse_batch_file_id(fid, with_delta=False)
+            parsed[fid] = parse_batch_file_id(fid, with_delta=False)
         except FormatError as error:
             errors[fid] = error.text
-            continue
-        needles.append(DeleteNeedle(found.volume_id, found.key, None))
-        parsed.append(fid)
-    answer: DeletionResults = await node.link(disk_id).call(DeleteNeedles(needles), CALL_TIMEOUT_S)
-    return errors | _failed(parsed, answer.results)
+    return parsed, errors
 
 
 async def _delete_at(node: Node, location: Location, fids: Sequence[str]) -> _Errors:

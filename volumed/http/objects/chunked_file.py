@@ -64,7 +64,7 @@ class ChunkedFile:
     async def _read_chunk(self, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
         fid = self._parse_id(part.fid)
         try:
-            stored = await find_needle(self._node, fid.volume_id, fid.key)
+            stored = await find_needle(self._node, fid.volume_id, fid.key, fid.cookie)
         except VolumeNotFound:
             async for piece in self._fetch(fid, part):
                 yield piece
