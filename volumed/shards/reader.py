@@ -38,8 +38,9 @@ _RECOVERIES_MAX = 8
 """At once; each holds pieces of k shards (`volumed.erasure.read`)."""
 _TURN_S = 10.0
 """Longest wait for being one of them."""
-_PATIENT_MAX = 8
-"""Reads at once that wait for what is late."""
+_PATIENT_MAX = 4
+"""Reads at once that wait for what is late. Each may take minutes of a thread that recovers: some stay for those who
+find enough shards at once."""
 
 Repaired = Callable[[NodeEcVolume, Needle, int], None]
 """Told when a needle could be read only without a shard: that one's bytes are wrong."""
