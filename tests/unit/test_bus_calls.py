@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
@@ -111,6 +112,25 @@ def test_a_request_for_somebody_else_is_refused(node: Node, caller: Caller) -> N
 def test_no_answer_in_time(node: Node, caller: Caller) -> None:
     with pytest.raises(RetryError, match=r"no answer to NodeStatus within 0.02 s"):
         caller.call(node.config.supervisor_endpoint(), calls.NodeStatus(), 0.02)
+
+
+@pytest.mark.usefixtures("server")
+def test_an_answer_that_comes_in_the_moment_it_is_given_up(
+    node: Node, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is decoded while the caller leaves; the calls of all others go through the same thread."""
+    endpoint, given_up, decode = node.config.supervisor_endpoint(), threading.Event(), msgspec.msgpack.decode
+
+    def decode_late(*args: Any, **kwargs: Any) -> Any:
+        assert given_up.wait(30.0)
+        return decode(*args, **kwargs)
+
+    with monkeypatch.context() as late:
+        late.setattr(msgspec.msgpack, "decode", decode_late)
+        with pytest.raises(RetryError):
+            caller.call(endpoint, calls.GetState(), 0.5)
+        given_up.set()
+        assert caller.call(endpoint, calls.LeaveCluster(), 30.0) == calls.Empty()
 
 
 def test_a_call_to_a_process_that_ends_fails_at_once(node: Node, caller: Caller) -> None:

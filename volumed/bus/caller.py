@@ -92,7 +92,7 @@ class Caller:
         try:
             return future.result(timeout_s)
         except concurrent.futures.TimeoutError:
-            future.cancel()
+            # The future is the I/O thread's to complete: it might do so at this moment.
             raise RetryError(f"no answer to {type(request).__name__} within {timeout_s:g} s, outcome unknown") from None
 
     def close(self) -> None:
