@@ -13,6 +13,7 @@ import pytest
 from volumed.errors import CorruptNeedle, NeedleDeleted, RetryError, VolumedError
 from volumed.http.objects import front_shards, volume_threads
 from volumed.http.objects.front_shards import FrontShards
+from volumed.http.objects.volume_threads import VolumeThreads
 from volumed.shards.gathering import NotRecovered
 from volumed.shards.long_data import NotChecked
 from volumed.shards.reader import StoredEcNeedle
@@ -264,6 +265,23 @@ def test_deletions_do_not_hold_up_reads_of_the_volume(rig: Rig) -> None:
         assert not any(deletion.done() for deletion in deletions)
         rig.reader.released.set()
         assert await asyncio.gather(*deletions) == [1] * CLIENTS
+
+    run(test)
+
+
+def test_who_has_gone_does_not_wait_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that are tired of waiting come again, and again."""
+    monkeypatch.setattr(volume_threads, "_WAITING_PER_VOLUME_MAX", 3)
+
+    async def test() -> None:
+        threads, released = VolumeThreads("test", 2, 1), threading.Event()
+        running = threads.start(BAD, lambda: released.wait(LIMIT_S))
+        for _ in range(5):
+            for waiting in [threads.start(BAD, int) for _ in range(3)]:
+                waiting.cancel()
+        last = threads.start(BAD, int)
+        released.set()
+        assert (await running, await last) == (True, 0)
 
     run(test)
 

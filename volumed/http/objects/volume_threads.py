@@ -41,6 +41,8 @@ class VolumeThreads:
         """Do ``work`` on a thread; who waits for it here holds none. Raises `RetryError` when too much waits."""
         volume = self._volumes.setdefault(volume_id, _Volume())
         if len(volume.waiting) >= _WAITING_PER_VOLUME_MAX:
+            volume.waiting = deque(each for each in volume.waiting if not each[0].cancelled())
+        if len(volume.waiting) >= _WAITING_PER_VOLUME_MAX:
             raise RetryError(f"too many reads of ec volume {volume_id}")
         answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         volume.waiting.append((answer, work))
