@@ -67,7 +67,7 @@ def _mirror_same(site: DiskSite, paths: VolumePaths, source: VolumePaths, extens
     from volumed.storage.ec_identity import are_of_one_run  # few disks ever need it
 
     # DEVIATE: the reference mounts shards with the index and the layout of whatever run another disk has.
-    if are_of_one_run(site, paths, source) is False:
+    if are_of_one_run(site.files, site.offset_width, paths, source) is False:
         raise OtherEncodeRun.on_disk(source.data(""))
     mirror_files(site, paths, source, extensions)
 

@@ -15,11 +15,13 @@ from tests.storage_kit import Rig
 from volumed.erasure.columns import Progress
 from volumed.erasure.errors import EcVolumeUnusable
 from volumed.erasure.journal import encode_journal
+from volumed.erasure.names import INDEX
 from volumed.errors import NeedleDeleted, NeedleNotFound
 from volumed.formats.checksum import crc32c
 from volumed.formats.idx import DELETED, pack_rows
 from volumed.formats.needle import Needle, encode_record
 from volumed.storage.ec_decode import DecodeTask, decode_set, put_in_place
+from volumed.storage.site import VolumePaths
 
 VOLUME = 7
 
@@ -39,11 +41,12 @@ def rig(tmp_path: Path, encoded: EncodedSet) -> Iterator[Rig]:
     rig.close()
 
 
-def decode(rig: Rig) -> None:
+def decode(rig: Rig, *others: Path) -> None:
     """Where nobody has a volume mounted."""
     site = rig.disk.site
     paths = site.paths("", VOLUME)
-    task = DecodeTask(site, VOLUME, "", [paths], paths)
+    elsewhere = [VolumePaths(str(other), str(other), str(VOLUME)) for other in others]
+    task = DecodeTask(site, VOLUME, "", [paths, *elsewhere], paths)
     put_in_place(task, decode_set(task, Progress()))
 
 
@@ -98,6 +101,19 @@ def test_a_deletion_in_the_shards_counts_for_what_they_have(rig: Rig, encoded: E
     expected = encoded.volume.contents | {20: b"new"}
     del expected[5]
     assert contents(rig) == expected
+
+
+@pytest.mark.parametrize("is_same", [True, False], ids=["same", "another"])
+def test_a_disk_that_does_not_know_its_encode_run_tells_deletions_of_the_same_index(
+    rig: Rig, encoded: EncodedSet, tmp_path: Path, is_same: bool
+) -> None:
+    source = encoded if is_same else EncodedSet(tmp_path / "old", needles=9)
+    source.place(tmp_path / "away", VOLUME, (), (INDEX,))
+    (tmp_path / "away" / f"{VOLUME}.ecj").write_bytes(encode_journal([5]))
+    rig.path(f"{VOLUME}.ecj").write_bytes(encode_journal([6]))
+    decode(rig, tmp_path / "away")
+    deleted = {5, 6} if is_same else {6}
+    assert contents(rig).keys() == encoded.volume.contents.keys() - deleted
 
 
 def test_a_row_whose_record_was_never_written_is_no_obstacle(rig: Rig, encoded: EncodedSet) -> None:

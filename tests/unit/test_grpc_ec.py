@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.ec_sets import EncodedSet
 from tests.servicer_kit import FakeCall, ScriptedNode, make_node, serving_table
 from volumed.bus import ec_calls
+from volumed.erasure.journal import encode_journal
 from volumed.errors import Code, DiskUnavailable, RetryError, VolumedError
 from volumed.grpc.server import served_methods
 from volumed.nodetable import DiskState, NodeTable
@@ -95,6 +97,30 @@ def test_an_older_encode_run_takes_no_part(script: ScriptedNode, table: NodeTabl
         if isinstance(request, ec_calls.StartDecode | ec_calls.StartRebuild)
     ]
     assert jobs == [("disk-1", ["/run-0"])]
+
+
+def test_deletions_are_not_told_to_another_index(script: ScriptedNode, table: NodeTable, tmp_path: Path) -> None:
+    """Where a disk does not know its encode run."""
+    encoded, another = EncodedSet(tmp_path / "set"), EncodedSet(tmp_path / "other", needles=9)
+    kinds_of_disk = [(encoded, (".ecx", ".vif"), [4], 9), (another, (".ecx",), [5], 0), (encoded, (".ecx",), [6], 0)]
+    listings = []
+    for number, (files, sidecars, deleted, encode_run) in enumerate(kinds_of_disk):
+        directory = tmp_path / f"disk-{number}"
+        files.place(directory, 7, (0,), sidecars)
+        (directory / "7.ecj").write_bytes(encode_journal(deleted))
+        view = ec_calls.EcFilesView("", 7, {0: 100}, [], dict.fromkeys(sidecars, 17), {}, [0], encode_ts_ns=encode_run)
+        listings.append(ec_calls.EcListing(ec_calls.EcDirectories(str(directory), str(directory)), [view]))
+    answers = iter(listings)
+    script.answers[ec_calls.ListEcFiles] = lambda _: next(answers)
+    script.answers[ec_calls.FollowEcJob] = lambda _: ec_calls.EcJobProgress(1, 1, done=True)
+    run("VolumeEcShardsRebuild", script, table, tmp_path, FakeCall())
+    told = {
+        where.split(".")[0]: request.keys
+        for where, request in script.worker_calls()
+        if isinstance(request, ec_calls.MergeJournal)
+    }
+    assert told == {"disk-0": [6], "disk-2": [4]}
+    assert [where for where, name in kinds(script) if name == "FoldJournal"] == ["disk-0", "disk-1", "disk-2"]
 
 
 def test_of_a_shard_on_several_disks_the_latest_run_is_mounted(

@@ -8,7 +8,7 @@ Being the only one that does, it keeps operations on one volume apart with locks
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -29,8 +29,10 @@ from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
 from volumed.nodetable import DISK_STATES_THAT_SERVE
 from volumed.storage.ec_files import paths_elsewhere
+from volumed.storage.ec_identity import are_of_one_run
 from volumed.storage.ec_journal import read_journals
 from volumed.storage.fileio import FileIO
+from volumed.storage.site import VolumePaths
 
 __all__ = ["EcHolder", "EcNode", "latest_run", "of_run"]
 
@@ -80,10 +82,14 @@ class EcHolder(NamedTuple):
         """Files of shards, empty or not."""
         return len(self.files.shards) + len(self.files.empty_shards)
 
+    @property
+    def paths(self) -> VolumePaths:
+        """Of its files."""
+        return paths_elsewhere(self.directories, self.files.collection, self.files.volume_id)
+
     def journal(self) -> frozenset[int]:
         """The deletions in its journal, read from the file. Raises `OSError`."""
-        paths = paths_elsewhere(self.directories, self.files.collection, self.files.volume_id)
-        return frozenset(read_journals(_FILES, paths))
+        return frozenset(read_journals(_FILES, self.paths))
 
 
 def latest_run(holders: Collection[EcHolder]) -> int:
@@ -146,25 +152,35 @@ class EcNode:
         return found
 
     def fold_journals(self, holders: Sequence[EcHolder], volume_id: int, collection: str) -> None:
-        """Write what the journals of all disks delete into the index of each, and empty them (3.3). Raises
-        `VolumedError`, `OSError`."""
+        """Write what the journals of all disks delete into the index of each that is of the same encode run, and empty
+        them (3.3). Raises `VolumedError`, `OSError`."""
         if not self.is_complete:
             # A disk that has failed may come back with an index that does not know it: so the journals must go on.
             return
         journals = {holder.disk_id: holder.journal() for holder in holders}
-        deleted: frozenset[int] = frozenset().union(*journals.values())
-        if not deleted:
+        if not any(journals.values()):
             return
-        disks = [holder.disk_id for holder in holders if holder.has_index]
+        indexed = [holder for holder in holders if holder.has_index]
         # Every journal is complete before the first is folded: whatever comes between, no deletion is lost from view.
-        for disk_id in disks:
-            self._merge(disk_id, volume_id, collection, deleted - journals[disk_id])
-        for disk_id in disks:
-            self.node.worker(disk_id, FoldJournal(volume_id, collection), _FOLD_TIMEOUT_S)
+        for holder in indexed:
+            missing = self._missing(holder, holders, journals)
+            if missing:
+                wanted = MergeJournal(volume_id, collection, sorted(missing))
+                self.node.worker(holder.disk_id, wanted, _FOLD_TIMEOUT_S)
+        for holder in indexed:
+            self.node.worker(holder.disk_id, FoldJournal(volume_id, collection), _FOLD_TIMEOUT_S)
 
-    def _merge(self, disk_id: int, volume_id: int, collection: str, keys: Collection[int]) -> None:
-        if keys:
-            self.node.worker(disk_id, MergeJournal(volume_id, collection, sorted(keys)), _FOLD_TIMEOUT_S)
+    def _missing(
+        self, holder: EcHolder, holders: Sequence[EcHolder], journals: Mapping[int, frozenset[int]]
+    ) -> set[int]:
+        """What a disk does not know to be deleted. In another encode run it may be another needle that had the id."""
+        missing: set[int] = set()
+        for other in holders:
+            news = journals[other.disk_id] - journals[holder.disk_id] - missing
+            width = self.node.config.offset_width
+            if news and are_of_one_run(_FILES, width, holder.paths, other.paths) is not False:
+                missing |= news
+        return missing
 
     def run_job(self, disk_id: int, start: EcJobStart, call: Call) -> EcJobProgress:
         """Have a worker do a job, to its end. Raises `VolumedError`; when nobody waits any more it is stopped."""

@@ -8,7 +8,6 @@ and never a `.dat` whose index does not know what is deleted. Everything here ma
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from volumed.erasure.columns import Progress
@@ -16,8 +15,7 @@ from volumed.erasure.decode import decode_layout, write_dat, write_idx
 from volumed.erasure.errors import EcInterrupted, EcVolumeUnusable
 from volumed.erasure.geometry import judge_sidecar
 from volumed.erasure.index import live_bytes
-from volumed.erasure.journal import decode_journal
-from volumed.erasure.names import DECODING, JOURNAL, SIDECAR
+from volumed.erasure.names import DECODING, SIDECAR
 from volumed.erasure.scrub import check_shards
 from volumed.errors import VolumedError
 from volumed.formats.idx import DELETED, decode_rows, pack_rows
@@ -27,10 +25,12 @@ from volumed.storage.compaction import Compacted, Compaction
 from volumed.storage.compaction_commit import finish_swap, swap_files
 from volumed.storage.ec_encode import require_space
 from volumed.storage.ec_files import index_path, remove_logged
+from volumed.storage.ec_identity import are_of_one_run
+from volumed.storage.ec_journal import read_journals
 from volumed.storage.ec_keep import Kept, Present, append_kept, find_present, newer_in
 from volumed.storage.ec_newer import Restored
 from volumed.storage.ec_rebuild import EcSet, find_set
-from volumed.storage.fileio import File, FileIO
+from volumed.storage.fileio import File
 from volumed.storage.index_scan import scan_rows
 from volumed.storage.map_records import VolumeProgress
 from volumed.storage.site import DiskSite, VolumePaths
@@ -97,7 +97,7 @@ def decode_set(task: DecodeTask, progress: Progress) -> Decoded:
 def put_in_place(task: DecodeTask, decoded: Decoded) -> None:
     """Give the new files their names; nobody has a volume there mounted. Raises `VolumedError`, `OSError`."""
     files, new = task.site.files, decoded.new
-    late = _journaled(files, task.disks) - decoded.deleted
+    late = _journaled(task) - decoded.deleted
     if late:
         rows = pack_rows(((key, 0, DELETED) for key in sorted(late)), task.site.offset_width)
         files.write_at(new.idx, new.progress.idx_bytes, [rows])
@@ -136,7 +136,7 @@ def _put_together(task: DecodeTask, progress: Progress) -> tuple[Volume, frozens
     if live is None:
         raise EcVolumeUnusable.empty(task.volume_id)
     layout = decode_layout(found.geometry, files.size(shards[0]), live, task.disks[0].data(""))
-    deleted = _journaled(files, task.disks)
+    deleted = _journaled(task)
     present = task.mounted or find_present(files, (target, task.disks[0]), width)
     require_space(files, target, 2 * (live + files.size(ecx)))
     dat, idx = target.data(".dat") + DECODING, target.index(".idx") + DECODING
@@ -173,10 +173,16 @@ def _data_shards(volume_id: int, found: EcSet) -> list[File]:
     return [found.shards[shard_id] for shard_id in range(found.geometry.ratio.data)]
 
 
-def _journaled(files: FileIO, disks: Sequence[VolumePaths]) -> frozenset[int]:
+def _journaled(task: DecodeTask) -> frozenset[int]:
     """Deletions that no index knows of yet."""
-    paths = {path for disk in disks for path in (disk.data(JOURNAL), disk.index(JOURNAL))}
-    return frozenset(key for path in paths for key in decode_journal(files.read_file(path) or b""))
+    files, width, (own, *others) = task.site.files, task.site.offset_width, task.disks
+    found = read_journals(files, own)
+    for other in others:
+        news = read_journals(files, other) - found
+        # In another encode run it may be another needle that had the id.
+        if news and are_of_one_run(files, width, own, other) is not False:
+            found |= news
+    return frozenset(found)
 
 
 def _as_volume(task: DecodeTask, dat: File, idx: File, superblock: SuperBlock) -> Volume:

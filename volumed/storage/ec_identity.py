@@ -7,25 +7,25 @@ from volumed.erasure.names import INFO
 from volumed.formats.vif import decode_vif
 from volumed.storage.ec_files import find_file, index_path
 from volumed.storage.fileio import FileIO
-from volumed.storage.site import DiskSite, VolumePaths
+from volumed.storage.site import VolumePaths
 
 __all__ = ["are_of_one_run"]
 
 
-def are_of_one_run(site: DiskSite, ours: VolumePaths, theirs: VolumePaths) -> bool | None:
-    """By what both `.vif` say, or else by the two indexes: copies of one, apart from deletions. None when the disks do
-    not have enough to tell. May wait for the disks. Raises `OSError`."""
-    runs = {_encode_run(site.files, paths) for paths in (ours, theirs)}
+def are_of_one_run(files: FileIO, width: int, ours: VolumePaths, theirs: VolumePaths) -> bool | None:
+    """By what both `.vif` say, or else by the two indexes, whose offsets have ``width`` bytes: copies of one, apart
+    from deletions. None when the disks do not have enough to tell. May wait for the disks. Raises `OSError`."""
+    runs = {_encode_run(files, paths) for paths in (ours, theirs)}
     if 0 not in runs:
         return len(runs) == 1
-    indexes = [index_path(site.files, paths) for paths in (ours, theirs)]
-    known = [path for path in indexes if path is not None and site.files.look(path).size]
+    indexes = [index_path(files, paths) for paths in (ours, theirs)]
+    known = [path for path in indexes if path is not None and files.look(path).size]
     if len(known) < len(indexes):
         return None
     if len(set(known)) == 1:
         return True  # in a directory that all disks share
-    own, other = (site.files.open(path, writable=False) for path in known)
-    return missing_deletions(site.files, own, other, site.offset_width) is not None
+    own, other = (files.open(path, writable=False) for path in known)
+    return missing_deletions(files, own, other, width) is not None
 
 
 def _encode_run(files: FileIO, paths: VolumePaths) -> int:

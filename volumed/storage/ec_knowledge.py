@@ -32,7 +32,7 @@ def deletions_of_others(
     found: set[int] = set()
     for source in sources:
         try:
-            if are_of_one_run(site, paths, source):
+            if are_of_one_run(site.files, site.offset_width, paths, source):
                 found |= read_journals(site.files, source)
                 found.update(_folded(site, paths, source) if indexes else ())
         except OSError as error:
