@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -25,6 +26,8 @@ __all__ = ["HASTY", "PATIENT", "Disks", "Elsewhere", "Gathering", "NoAnswer", "N
 
 _THREADS_PER_DISK = 8
 _WAITING_PER_DISK_MAX = 256
+_AT_HAND_BYTES_MAX = 64 << 10
+"""Longest piece that is first looked for in the page cache."""
 _T = TypeVar("_T")
 
 
@@ -132,26 +135,36 @@ class Gathering:
     def __call__(self, wanted: Sequence[Interval], *, recovers: bool = False) -> list[Answer]:
         """What came of each piece, None for what could not be read. Raises `NeedleDeleted`: another server says so."""
         start_there = partial(self._elsewhere.start, self.volume, self.key, patience=self.patience, recovers=recovers)
-        answers: list[Answer] = [None] * len(wanted)
-        here = [self._start_here(piece) for piece in wanted]
-        there = [start_there(wanted=piece) if here[index] is None else None for index, piece in enumerate(wanted)]
+        answers = [self._at_hand(piece) for piece in wanted]
+        missing = [index for index, answer in enumerate(answers) if answer is None]
+        here = {index: self._start_here(wanted[index]) for index in missing}
+        there = {index: start_there(wanted=wanted[index]) for index in missing if here[index] is None}
         until = time.monotonic() + self.patience.disk_s
-        for index, piece in enumerate(wanted):
-            if here[index] is None:
+        for index, started in here.items():
+            if started is None:
                 continue
-            answers[index] = self._outcome(here[index], until, piece)
+            answers[index] = self._outcome(started, until, wanted[index])
             if answers[index] is None:
-                there[index] = start_there(wanted=piece)
+                there[index] = start_there(wanted=wanted[index])
         until = time.monotonic() + self.patience.peer_s
-        for index, piece in enumerate(wanted):
-            if there[index] is not None:
-                answers[index] = self._outcome(there[index], until, piece)
+        for index, asked in there.items():
+            if asked is not None:
+                answers[index] = self._outcome(asked, until, wanted[index])
         return answers
 
     def is_lost(self, piece: Interval) -> bool:
         """Whether it is known that nobody has it; never waits."""
         volume = self.volume
         return piece.shard not in volume.here and self._elsewhere.is_lost(volume.volume_id, piece.shard)
+
+    def _at_hand(self, piece: Interval) -> Answer:
+        """A short piece that is in the page cache: handing it to a thread would take longer than reading it."""
+        disk = self.volume.here.get(piece.shard)
+        if disk is None or piece.length > _AT_HAND_BYTES_MAX or self._disks.unreadable.is_aside(disk, piece.shard):
+            return None
+        with suppress(NotCached):
+            return disk.read_now(*piece)
+        return None
 
     def _start_here(self, piece: Interval) -> Future[bytes] | None:
         disk, unreadable = self.volume.here.get(piece.shard), self._disks.unreadable
