@@ -101,6 +101,8 @@ class FakeNode:
         self.results: list[StoreResult] = []
         self.hold: asyncio.Event | None = None
         self.locations: list[Location] | VolumedError = []
+        self.named_long_ago: list[Location] = []
+        """What a look-up gives whom an old answer is enough, if anything."""
         self.sent: list[tuple[str, str, bytes, dict[bytes, bytes], bytes]] = []
         self.answers: dict[str, FakeAnswer | PeerError] = {}
         self.metrics = FrontMetrics(MetricsPage(f"{pool.path}.metrics"))
@@ -183,6 +185,8 @@ class FakeNode:
         assert isinstance(request, LookupVolume)
         if isinstance(self.locations, VolumedError):
             raise self.locations
+        if request.max_age_s > 1 and self.named_long_ago:
+            return Locations(self.named_long_ago)
         return Locations(self.locations)
 
     async def request(self, method: str, address: str, target: bytes, headers: Any = (), body: Any = ()) -> FakeAnswer:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster import Master, Volumed, VolumeServer, WeedVolume, weed_shell
 from tests.processes import wait_until
+from tests.shell_kit import TRUST
 from tests.web import delete, get, get_json, multipart, request, upload
 
 pytestmark = pytest.mark.interop
@@ -39,7 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     home = tmp_path_factory.mktemp("replicas")
     with (
         Master(home / "m") as master,
-        WeedVolume(home / "w", master=master, volumes_max=64) as reference,
+        WeedVolume(home / "w", master=master, volumes_max=64, flags=TRUST) as reference,
         Volumed(home / "v", master=master, volumes_max=64) as ours,
         Volumed(home / "x", master=master, volumes_max=64, flags=["-readMode=redirect"]) as redirecting,
     ):
@@ -129,6 +130,20 @@ def test_a_request_that_was_passed_on_is_not_passed_on_again(cluster: Cluster) -
     assert upload(cluster.reference.address, fid, b"needle").status == 201
     assert get(cluster.ours.address, f"/{fid}").body == b"needle"
     assert get(cluster.ours.address, f"/{fid}?proxied=true").status == 404
+
+
+def test_a_volume_that_has_moved_is_found(cluster: Cluster) -> None:
+    fid = fid_in(cluster, "000", cluster.redirecting)
+    volume_id = fid.partition(",")[0]
+    assert upload(cluster.redirecting.address, fid, b"needle").status == 201
+    assert get(cluster.ours.address, f"/{fid}").body == b"needle"
+    source, target = cluster.redirecting.peer_address, cluster.reference.peer_address
+    weed_shell(
+        cluster.master, "lock", f"volume.copy -source {source} -target {target} -volumeId {volume_id}",
+        f"volume.delete -node {source} -volumeId {volume_id}", "unlock",
+    )  # fmt: skip
+    wait_until(lambda: get(cluster.ours.address, f"/{fid}").body == b"needle", timeout_s=60, what="the needle there")
+    assert locations(cluster, volume_id) == [cluster.reference.address]
 
 
 def test_a_read_only_copy_takes_no_write(cluster: Cluster, pair: tuple[VolumeServer, VolumeServer]) -> None:

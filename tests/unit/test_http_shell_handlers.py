@@ -145,6 +145,21 @@ class TestReads:
         node.locations = [Location("node:80", "")]
         assert ask(node, "GET", "/9,01aabbccdd") == (404, b"")
 
+    @pytest.mark.parametrize("former", [FakeAnswer(404, b""), PeerError("gone")], ids=["without it", "away"])
+    def test_moved_from_where_the_master_named_it(self, node: FakeNode, former: FakeAnswer | PeerError) -> None:
+        node.named_long_ago = [Location("former:80", "")]
+        node.locations = [Location("node:80", ""), Location("peer:80", "")]
+        node.answers = {"former:80": former, "peer:80": FakeAnswer(200, b"abc")}
+        assert ask(node, "GET", "/9,01aabbccdd") == (200, b"abc")
+        assert [address for _, address, *_ in node.sent] == ["former:80", "peer:80"]
+
+    def test_absent_where_the_master_still_names_it(self, node: FakeNode) -> None:
+        node.named_long_ago = [Location("peer:80", "")]
+        node.locations = [Location("peer:80", ""), Location("another:80", "")]
+        node.answers["peer:80"] = FakeAnswer(404, b"")
+        assert ask(node, "GET", "/9,01aabbccdd") == (404, b"")
+        assert len(node.sent) == 1
+
 
 class TestWrites:
     def test_small_bodies_go_inline(self, node: FakeNode) -> None:

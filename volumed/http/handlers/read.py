@@ -21,7 +21,7 @@ from volumed.http.objects.gunzipped import GunzippedNeedle
 from volumed.http.objects.image_reads import transformed_file, transformed_needle
 from volumed.http.objects.needle_source import StoredNeedle, find_needle
 from volumed.http.objects.node import CALL_TIMEOUT_S, Node, own_address
-from volumed.http.objects.peer import PeerError
+from volumed.http.objects.peer import PeerError, PeerResponse
 from volumed.http.objects.throttle import Budget
 from volumed.http.protocol.message import Headers, Request, Response
 from volumed.http.protocol.responses import empty_response, error_response, plain_text_error, redirect_response
@@ -283,45 +283,60 @@ async def hand_over(
     max_age_s: float = _LOCATIONS_MAX_AGE_S,
 ) -> Response:
     """Have another server with this volume answer, one that the master has named in the last ``max_age_s`` seconds."""
-    location = await _choose_location(node, volume_id, max_age_s)
-    if location is None:
+    others = await _others(node, volume_id, max_age_s)
+    if not others:
         return _unknown(node)
+    location = random.choice(others)
     if node.config.read_mode == "proxy":
-        return await _proxy(request, node, query, location)
+        return await _proxy(request, node, query, volume_id, location)
     collection = f"collection={quote_plus(go_bytes(query['collection']))}&" if query.get("collection") else ""
     node.metrics.happened(HandlerEvent.READ_REDIRECT)
     target = f"{node.peers.scheme}://{location.url}/{path.vid_text},{path.fid_text}?{collection}proxied=true"
     return redirect_response(request, 301, go_bytes(target))
 
 
-async def _choose_location(node: Node, volume_id: int, max_age_s: float) -> Location | None:
+async def _others(node: Node, volume_id: int, max_age_s: float) -> list[Location]:
+    """The other servers with a volume, as the master has named them in the last ``max_age_s`` seconds."""
     lookup = LookupVolume(volume_id, max_age_s=max_age_s)
     try:
         found = await node.supervisor.call(lookup, CALL_TIMEOUT_S)
     except VolumedError as error:
         _log.debug("look-up of volume %d: %s", volume_id, error.text)
-        return None
+        return []
     own = own_address(node.config)
     others: list[Location] = [location for location in found.locations if own not in location.url]
     if not others:
         node.metrics.happened(HandlerEvent.READ_PROXY_NOWHERE)
-        return None
-    return random.choice(others)
+    return others
 
 
-async def _proxy(request: Request, node: Node, query: Form, location: Location) -> Response:
+async def _proxy(request: Request, node: Node, query: Form, volume_id: int, location: Location) -> Response:
+    answer = await _ask(request, node, query, location)
+    if answer is None or answer.status == 404:
+        # DEVIATE: the reference says for minutes that there is nothing where a volume no longer is.
+        others = await _others(node, volume_id, _MOVED_MAX_AGE_S)
+        if others and location.url not in {other.url for other in others}:
+            if answer is not None:
+                answer.close()
+            answer = await _ask(request, node, query, random.choice(others))
+    return _broken(node) if answer is None else _relayed(request, answer)
+
+
+async def _ask(request: Request, node: Node, query: Form, location: Location) -> PeerResponse | None:
+    """The answer of another server; None: it could not be asked."""
     pairs = sorted({**query, "proxied": "true"}.items())
     encoded = "&".join(f"{quote_plus(go_bytes(name))}={quote_plus(go_bytes(value))}" for name, value in pairs)
     headers = [(name, value) for name, value in request.raw_headers if name.lower() not in _NOT_FORWARDED]
     node.metrics.happened(HandlerEvent.READ_PROXY)
     try:
-        answer = await node.peers.request(
-            "GET", location.url, request.raw_path + b"?" + encoded.encode(), headers
-        )
+        return await node.peers.request("GET", location.url, request.raw_path + b"?" + encoded.encode(), headers)
     except PeerError as error:
         _log.error("read of %s from %s: %s", request.path, location.url, error.text)
         node.metrics.happened(HandlerEvent.READ_PROXY_FAILED)
-        return _broken(node)
+        return None
+
+
+def _relayed(request: Request, answer: PeerResponse) -> Response:
     relayed: Headers = [
         (name, clean_value(value))
         for name, value in answer.headers
@@ -334,5 +349,3 @@ async def _proxy(request: Request, node: Node, query: Form, location: Location) 
         response.body = answer.chunks()
         response.content_length = answer.content_length
     return response
-
-
