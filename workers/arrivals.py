@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from volumed.bus.router import Reply
 from volumed.bus.staging import StagedBlocks
 from volumed.errors import NodeError
-from workers.host import Shell, Work
+from workers.host import Shell, Work, nothing
 from workers.refusals import refusal
 
 __all__ = ["Arrival", "Arrivals"]
@@ -26,10 +26,6 @@ _NUMBER_BITS = 63
 
 T = TypeVar("T")
 A = TypeVar("A", bound="Arrival")
-
-
-def _nothing() -> None:
-    pass
 
 
 class Arrival:
@@ -44,7 +40,7 @@ class Arrival:
             raise NodeError(f"cannot map {staging_path}: {error}") from error
         self.busy = False
         self.doomed = False
-        self.when_idle: Callable[[], None] = _nothing
+        self.when_idle: Callable[[], None] = nothing
 
 
 class Arrivals(ABC, Generic[A]):
@@ -122,7 +118,7 @@ class Arrivals(ABC, Generic[A]):
         if arrival.busy:
             arrival.when_idle = partial(self._discard, number, arrival, reply)
             return
-        arrival.when_idle = _nothing
+        arrival.when_idle = nothing
 
         def ended(error: object = None) -> None:
             if error is not None:

@@ -24,7 +24,7 @@ from volumed.storage.disk import Disk, StoreBatch
 from volumed.storage.fileio import disk_error
 from volumed.storage.needle_map import MapError
 from volumed.storage.volume import NewFiles
-from workers.host import Shell, Work
+from workers.host import Shell, Work, nothing
 from workers.map_slices import drop_entries
 
 __all__ = ["CommitDone", "CompactionCommit"]
@@ -162,7 +162,7 @@ class CompactionCommit:
     def _resume(self) -> None:
         self._paused = False
         self._volume.end_placing()
-        self._shell.release(StoreBatch([]), _nothing)
+        self._shell.release(StoreBatch([]), nothing)
 
     # Inside
 
@@ -192,7 +192,3 @@ def _as_domain_error(error: Exception) -> VolumedError:
     if isinstance(error, OSError):
         return disk_error("replace the volume's files", error)
     return DiskError(f"needle map: {error}")
-
-
-def _nothing(_: object) -> None:
-    pass

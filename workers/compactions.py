@@ -45,7 +45,7 @@ from volumed.storage.disk import Disk
 from volumed.storage.map_records import VolumeFlag
 from volumed.storage.volume import Volume
 from workers.compaction_commit import CompactionCommit
-from workers.host import Shell, Work
+from workers.host import Shell, Work, nothing
 
 __all__ = ["Compactions"]
 
@@ -289,13 +289,9 @@ class Compactions:
     def _discard(self, compaction: Compaction, new: Compacted) -> None:
         """Names go at once, so that the next compaction can use them; freeing a large file takes time."""
         compaction.discard()
-        self._shell.in_background(new.close, _nothing, _nothing, Work.COPY)
+        self._shell.in_background(new.close, nothing, nothing, Work.COPY)
 
     def _count(self, family: Family, kind: str, began_at: float, *, success: bool) -> None:
         if self._recorder is not None:
             self._recorder.count(family, str(success).lower())
             self._recorder.histogram(VACUUM_SECONDS, kind).observe(self._clock() - began_at)
-
-
-def _nothing(_: object) -> None:
-    pass

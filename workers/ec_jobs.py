@@ -26,7 +26,7 @@ from volumed.formats.report import TaskReport
 from volumed.storage.fileio import FileIO, file_error
 from workers.coding.process import CodingProcess
 from workers.ec_removal import require_idle
-from workers.host import Shell, Work
+from workers.host import Shell, Work, nothing
 
 __all__ = ["EcJob", "EcJobs"]
 
@@ -37,10 +37,6 @@ Coding = Callable[[str, Progress, FileIO], AbstractContextManager[Coder]]
 
 _ASKED_S = 30.0
 """A job that nobody has asked about for so long is nobody's any more."""
-
-
-def _nothing() -> None:
-    pass
 
 
 @dataclass(slots=True)
@@ -89,7 +85,7 @@ class EcJobs:
             StopEcJob: self._stop,
         }
 
-    def start(self, volume_id: int, what: str, reply: Reply, ended: Callable[[], None] = _nothing) -> EcJob:
+    def start(self, volume_id: int, what: str, reply: Reply, ended: Callable[[], None] = nothing) -> EcJob:
         """Begin a job, which must then `run` or `end`; ``ended`` is called with its end, whatever that is. Raises
         `VolumeBusy`."""
         require_idle(self._working, volume_id)

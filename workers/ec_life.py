@@ -14,7 +14,7 @@ from volumed.storage.disk import Disk
 from volumed.storage.ec_files import mountable_shards
 from volumed.storage.site import DiskSite, VolumePaths
 from workers.ec_volumes import EcVolumes
-from workers.host import Shell
+from workers.host import Shell, nothing
 
 if TYPE_CHECKING:
     from volumed.erasure.discovery import VolumeKey
@@ -88,7 +88,7 @@ class EcLife:
         """Destroy volumes whose time has passed."""
         for volume in list(self._volumes.volumes.values()):
             if 0 < volume.geometry.expire_at_s < now_s and volume.volume_id not in self._ending:
-                self._destroy(volume, "its time to live has passed", _nothing, _nothing)
+                self._destroy(volume, "its time to live has passed", nothing, nothing)
 
     def delete_collection(self, collection: str, done: Callable[[], None], failed: Callable[[Exception], None]) -> None:
         """Destroy the mounted volumes of a collection; shards that are not mounted stay."""
@@ -139,7 +139,3 @@ def _remove(site: DiskSite, paths: VolumePaths, shard_ids: Collection[int], reas
 
     remove_index(site.files, paths, reason)
     remove_shards(site.files, paths, shard_ids, reason)
-
-
-def _nothing(_: object = None) -> None:
-    pass

@@ -16,7 +16,7 @@ from volumed.bus.frames import ReadOperation, StoreOperation, StoreResult
 from volumed.bus.router import Reply
 from volumed.errors import DiskError
 
-__all__ = ["Flush", "ShardHost", "Shell", "StoreBatch", "StoreDone", "Work"]
+__all__ = ["Flush", "ShardHost", "Shell", "StoreBatch", "StoreDone", "Work", "nothing"]
 
 T = TypeVar("T")
 
@@ -147,3 +147,7 @@ class ShardHost(Protocol):
 
     def close(self) -> None:
         """Make everything durable and let go of the disk."""
+
+
+def nothing(*_: object) -> None:
+    """What to do at an end that does not matter."""

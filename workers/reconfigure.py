@@ -16,7 +16,7 @@ from volumed.storage.disk import Disk
 from volumed.storage.fileio import disk_error
 from volumed.storage.index_move import IndexMove
 from volumed.storage.volume import Volume
-from workers.host import Shell, Work
+from workers.host import Shell, Work, nothing
 from workers.refusals import refuse
 
 __all__ = ["Reconfiguration"]
@@ -91,7 +91,7 @@ class Reconfiguration:
 
         def failed(error: BaseException) -> None:
             refuse(reply, "move the index", error)
-            self._shell.in_background(move.give_up, _nothing, _nothing)
+            self._shell.in_background(move.give_up, nothing, nothing)
 
         self._shell.in_background(move.copy_ahead, copied, failed, Work.COPY)
 
@@ -112,7 +112,3 @@ class Reconfiguration:
             self._call(request, _Then(done, failed))
         except VolumedError as error:
             failed(error)
-
-
-def _nothing(_: object) -> None:
-    pass

@@ -38,7 +38,7 @@ from volumed.storage.disk import Disk
 from volumed.storage.fileio import File, disk_error
 from volumed.storage.placed_put import PlacedPut, SpooledNeedle
 from volumed.storage.space import is_space_low
-from workers.host import Shell, Work
+from workers.host import Shell, Work, nothing
 
 __all__ = ["Spools"]
 
@@ -191,7 +191,7 @@ class Spools:
             shell.release(disk.place(copy, put), lambda results: _answer(reply, results[0]))
 
         def failed(error: Exception) -> None:
-            shell.release(disk.place(copy, None), _nothing)
+            shell.release(disk.place(copy, None), nothing)
             reply.error(error)
 
         shell.in_background(copy.run, placed, failed, Work.COPY)
@@ -227,7 +227,3 @@ def _answer(reply: Reply, result: StoreResult) -> None:
         reply.result(SpoolStored(result.outcome, result.size))
     else:
         reply.error(result.error)
-
-
-def _nothing(_: object) -> None:
-    pass

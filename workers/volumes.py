@@ -50,7 +50,7 @@ from workers.ec_operations import EcOperations
 from workers.ec_takeover import EcTakeover
 from workers.ec_volumes import EcVolumes
 from workers.ec_watch import EcWatch
-from workers.host import Shell
+from workers.host import Shell, nothing
 from workers.io_errors import QuarantineGauge
 from workers.map_slices import drop_entries
 from workers.mounting import Mounting
@@ -315,7 +315,7 @@ class VolumeHost:
             self._quarantine.set(quarantined, self._ec.unreadable_shards)
         for remains in self._disk.take_remains():
             drop_entries(self._disk, self._shell, remains.map_id)
-            self._shell.in_background(remains.files.clear, _nothing, _nothing)
+            self._shell.in_background(remains.files.clear, nothing, nothing)
         had_tasks, self._has_tasks = self._has_tasks, bool(self._tasks())
         self._report_changes(always=self._ticks % _PULSE_TICKS == 0 or had_tasks or self._has_tasks)
         if self._ticks % _SPACE_TICKS == 0 and not self._probing:
@@ -375,7 +375,3 @@ class VolumeHost:
                 tasks=self._tasks(),
             )
         )
-
-
-def _nothing(_: object) -> None:
-    pass
