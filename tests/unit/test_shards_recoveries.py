@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from volumed.shards import reader
 from volumed.shards.gathering import NotRecovered, Patience
 from volumed.shards.threads import BoundedThreads
 from volumed.shards.view import NodeEcVolume
+from volumed.storage.fileio import File, FileIO
 
 COLUMN_BYTES = 256 << 10
 LIMIT_S = 30.0
@@ -54,6 +56,21 @@ class CountedBytes(bytearray):
 
     def __del__(self) -> None:
         CountedBytes.alive -= len(self)
+
+
+class WarmFiles(FileIO):
+    """Everything is in the page cache; counts the reads that would wait for the disk all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = 0
+
+    def read_at(self, file: File, offset: int, length: int) -> bytes:
+        self.waited += 1
+        return super().read_at(file, offset, length)
+
+    def read_cached(self, file: File, offset: int, length: int) -> bytearray | None:
+        return bytearray(super().read_at(file, offset, length))
 
 
 def test_a_long_piece_is_recovered_bit_by_bit(made: Made) -> None:
@@ -178,3 +195,15 @@ def test_what_a_failed_job_has_read_is_not_kept() -> None:
         wait_until(lambda: read[0]() is None, timeout_s=LIMIT_S, what="the end of the job")
     finally:
         gc.enable()
+
+
+def test_short_pieces_at_hand_are_recovered_from_without_a_thread(tmp_path: Path) -> None:
+    volume = SmallVolume(tmp_path, needles=20, needle_bytes=1000)
+    files = WarmFiles()
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, volume.encode(), range(1, RATIO.total), files=files))
+    assert node.reader.read(node.volume, 5).needle.data == volume.contents[5]
+    opened = files.waited
+    assert opened >= RATIO.data, "files are opened on threads"
+    for key, content in volume.contents.items():
+        assert node.reader.read(node.volume, key).needle.data == content
+    assert files.waited == opened
