@@ -5,6 +5,7 @@ alike (``tests.probe.fakes.sick_files``).
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.ec_files_kit import ALL_SHARDS, EcFiles
 from tests.metrics_kit import Scrape, scrape
 from tests.probe.fakes.sick_files import DIRECTORY, PAUSE, SECTORS, BadSectors
 from tests.processes import free_port
-from volumed.erasure.names import shard_extension
+from volumed.erasure.names import SIDECAR, shard_extension
 
 __all__ = ["LIMIT_S", "SickNode", "laid"]
 
@@ -71,8 +72,8 @@ class SickNode(Volumed):
         self._write()
 
     def heal(self) -> None:
-        """Everything can be read again."""
-        self._sectors.clear()
+        """Everything can be read again, from the disk."""
+        self._sectors = [BadSectors(bad.inode, 0, 0) for bad in self._sectors]
         self._write()
 
     def _write(self) -> None:
@@ -82,8 +83,9 @@ class SickNode(Volumed):
 
 
 def laid(files: EcFiles, home: Path, **options: Any) -> SickNode:
-    """A node with all shards of a volume on three disks; it is to be started."""
+    """A node with all shards of a volume on three disks, and their checksums on the first; it is to be started."""
     node = SickNode(home / "node", dirs=[home / f"d{disk}" for disk in range(3)], **options)
     for disk, directory in enumerate(node.dirs):
         files.lay(directory, ALL_SHARDS[disk::3])
+    shutil.copy(files.path(SIDECAR), node.dirs[0])
     return node

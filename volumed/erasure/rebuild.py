@@ -108,8 +108,11 @@ def rebuild_shards(
         progress.require_running()
         if sidecar is not None:
             _require_expected(base, sidecar, dict(zip(plan.wanted, sums, strict=True)))
-        for path in paths:
+        for shard, path in zip(plan.wanted, paths, strict=True):
             files.rename(path + REBUILDING, path)
+            if (found := damaged.get(shard)) is not None:
+                reason = "its checksums differ" if found.error is None else error_text(found.error)
+                _log.warning("%s was replaced: %s", path, reason)
     except BaseException:
         for path in paths:
             files.remove(path + REBUILDING)

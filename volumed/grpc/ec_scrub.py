@@ -10,6 +10,7 @@ from volumed.erasure.code import Ratio
 from volumed.erasure.columns import Progress
 from volumed.erasure.errors import BadEcConfig
 from volumed.erasure.geometry import FoundFile, Geometry, SidecarState, judge_sidecar
+from volumed.erasure.layout import Interval
 from volumed.erasure.names import INDEX, SIDECAR, shard_extension
 from volumed.erasure.needle_scrub import ScrubbedVolume, scrub_all, scrub_local
 from volumed.erasure.scrub import check_shards, confirm_damage
@@ -19,6 +20,7 @@ from volumed.errors import DiskError
 from volumed.formats.idx import ROW_LENGTH
 from volumed.grpc.shard_reads import VolumeShardReads
 from volumed.shards.gathering import Elsewhere
+from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import NodeEcVolume
 from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import FileIO, disk_error, error_text
@@ -37,6 +39,7 @@ class EcScrub(NamedTuple):
 
     files: FileIO
     offset_width: int
+    unreadable: UnreadableShards
     elsewhere: Elsewhere
     address: str
     """Of this server."""
@@ -72,7 +75,7 @@ class EcScrub(NamedTuple):
         findings = index_findings(volume.volume_id, len(content), whole, rows)
         if self.mode == _Mode.INDEX:
             return findings
-        reads = VolumeShardReads(volume, self.elsewhere, self.address)
+        reads = VolumeShardReads(volume, self.unreadable, self.elsewhere, self.address)
         scrubbed = ScrubbedVolume(volume.volume_id, record.version, volume.source.layout, rows, reads, self.check)
         if self.mode == _Mode.LOCAL:
             scrub_local(scrubbed, findings)
@@ -122,6 +125,10 @@ class EcScrub(NamedTuple):
                 lost[shard_id] = error_text(error)
         damage = check_shards(self.files, sidecar, shards, self.progress)
         block, failure = sidecar.checksum_block, ""
+        for shard_id, found in damage.items():
+            if found.error is not None:
+                begin = Interval(shard_id, found.blocks[0] * block, 1)
+                self.unreadable.failed(volume.here[shard_id], begin, found.error)
         try:
             corrupt = confirm_damage(self.files, ratio, shards, damage, block, self.progress)
         except OSError as error:

@@ -9,6 +9,7 @@ from volumed.erasure.needle_scrub import UnreadablePiece
 from volumed.erasure.read import Answer, answered, read_span
 from volumed.errors import DiskUnavailable, NeedleDeleted, VolumeNotFound
 from volumed.shards.gathering import PATIENT, Elsewhere, NoAnswer
+from volumed.shards.unreadable import UnreadableShards
 from volumed.shards.view import NodeEcVolume
 from volumed.storage.fileio import Buffer, error_text
 
@@ -21,9 +22,10 @@ _ANY_NEEDLE = 0
 class VolumeShardReads:
     """Of one volume; `volumed.erasure.needle_scrub.ShardReads`."""
 
-    def __init__(self, volume: NodeEcVolume, elsewhere: Elsewhere, address: str) -> None:
-        """``address`` of this server, for error texts."""
+    def __init__(self, volume: NodeEcVolume, unreadable: UnreadableShards, elsewhere: Elsewhere, address: str) -> None:
+        """``unreadable`` remembers what the disks cannot read; ``address`` of this server, for error texts."""
         self._volume = volume
+        self._unreadable = unreadable
         self._elsewhere = elsewhere
         self._address = address
         self.lengths: Mapping[int, int] = {shard: disk.record.shards[shard] for shard, disk in volume.here.items()}
@@ -87,7 +89,7 @@ class VolumeShardReads:
     def _read(self, wanted: Interval) -> bytes:
         """Fewer bytes at the end of the shard."""
         try:
-            return self._volume.here[wanted.shard].read(*wanted)
+            return self._unreadable.read(self._volume.here[wanted.shard], wanted)
         except OSError as error:
             raise UnreadablePiece(error_text(error)) from error
 

@@ -53,8 +53,8 @@ class NodeShards:
         self.elsewhere = OtherServers(config, calls.supervisor, peers)
         self._calls = calls
         self._telling = BoundedThreads("unreadable shards", 1, _TELLING_MAX)
-        unreadable = UnreadableShards(metrics.disk_failed, self._tell_unreadable)
-        reader = EcReader(config, mounted, self.elsewhere, self._report, unreadable)
+        self.unreadable = UnreadableShards(metrics.disk_failed, self._tell_unreadable)
+        reader = EcReader(config, mounted, self.elsewhere, self._report, self.unreadable)
         deletes = EcDeletes(reader, self.elsewhere, peers, calls)
         self.find = reader.find
         self.find_row = reader.find_row

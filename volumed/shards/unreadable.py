@@ -74,6 +74,20 @@ class UnreadableShards:
         """`MountedShards.find_row`, likewise."""
         return self._watched(disk, Interval(_INDEX, 0, 1), lambda: disk.find_row(key, width))
 
+    def failed(self, disk: MountedShards, piece: Interval, error: OSError) -> None:
+        """A read of a piece has ended in an error: count it, log it, and remember it if bytes are lost."""
+        pause_s, key = 0.0, _key(disk, piece.shard)
+        if error.errno in _BROKEN:
+            with self._lock:
+                self._count()
+                pause_s = self._put_aside(key, disk.raw, piece)
+        if pause_s and piece.shard != _INDEX:
+            self._tell(disk, piece.shard)
+        if self._log_times.is_due(key) or pause_s:
+            where = "" if piece.shard == _INDEX else f" byte {piece.offset} of"
+            consequence = f"; it is left aside for {pause_s:g} s" if pause_s else ""
+            _log.error("cannot read%s %s: %s%s", where, _name(disk, piece.shard), error_text(error), consequence)
+
     def is_aside(self, disk: MountedShards, shard: int) -> bool:
         """Whether a read should do without a shard."""
         return self._find(disk, shard) is not None
@@ -97,7 +111,7 @@ class UnreadableShards:
         try:
             result = read()
         except OSError as error:
-            self._failed(disk, piece, error)
+            self.failed(disk, piece, error)
             raise
         if self._aside:
             self._succeeded(disk, piece)
@@ -107,19 +121,6 @@ class UnreadableShards:
         """A shard is shorter than the volume's layout says."""
         if self._log_times.is_due(_key(disk, piece.shard)):
             _log.error("%s, ends before byte %d", _name(disk, piece.shard), piece.offset + piece.length)
-
-    def _failed(self, disk: MountedShards, piece: Interval, error: OSError) -> None:
-        pause_s, key = 0.0, _key(disk, piece.shard)
-        if error.errno in _BROKEN:
-            with self._lock:
-                self._count()
-                pause_s = self._put_aside(key, disk.raw, piece)
-        if pause_s and piece.shard != _INDEX:
-            self._tell(disk, piece.shard)
-        if self._log_times.is_due(key) or pause_s:
-            where = "" if piece.shard == _INDEX else f" byte {piece.offset} of"
-            consequence = f"; it is left aside for {pause_s:g} s" if pause_s else ""
-            _log.error("cannot read%s %s: %s%s", where, _name(disk, piece.shard), error_text(error), consequence)
 
     def _put_aside(self, key: _Key, raw: bytes, piece: Interval) -> float:
         """For how long, in seconds; 0: it was so already."""

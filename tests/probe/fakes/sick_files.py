@@ -26,15 +26,15 @@ PAUSE = "VOLUMED_TEST_PAUSE_S"
 
 
 class BadSectors(msgspec.Struct):
-    """Bytes ``[start, end)`` of a file."""
+    """Bytes ``[start, end)`` of a file cannot be read, and nothing of it is in the page cache."""
 
     inode: int
     start: int
     end: int
 
-    def has(self, file: File, offset: int, length: int) -> bool:
-        """Whether a read meets them."""
-        return file.inode == self.inode and offset < self.end and self.start < offset + length
+    def meets(self, offset: int, length: int) -> bool:
+        """Whether a read does."""
+        return offset < self.end and self.start < offset + length
 
 
 _decoder = msgspec.json.Decoder(list[BadSectors])
@@ -43,13 +43,13 @@ _real: dict[str, Callable[..., Any]] = {
 }
 
 
-def _is_bad(file: File, offset: int, length: int) -> bool:
-    known = Path(os.environ[DIRECTORY], SECTORS).read_bytes()
-    return any(bad.has(file, offset, length) for bad in _decoder.decode(known))
+def _of_file(file: File) -> list[BadSectors]:
+    known = _decoder.decode(Path(os.environ[DIRECTORY], SECTORS).read_bytes())
+    return [bad for bad in known if bad.inode == file.inode]
 
 
 def _require_good(file: File, offset: int, length: int) -> None:
-    if _is_bad(file, offset, length):
+    if any(bad.meets(offset, length) for bad in _of_file(file)):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
@@ -64,8 +64,7 @@ def _read_into(self: FileIO, file: File, offset: int, buffer: memoryview) -> Any
 
 
 def _read_cached(self: FileIO, file: File, offset: int, length: int) -> Any:
-    """What cannot be read never gets into the page cache."""
-    return None if _is_bad(file, offset, length) else _real["read_cached"](self, file, offset, length)
+    return None if _of_file(file) else _real["read_cached"](self, file, offset, length)
 
 
 def _copy(self: FileIO, source: File, target: File, target_offset: int, length: int, *, source_offset: int = 0) -> None:

@@ -63,6 +63,7 @@ class EcScrubServicer:
         return EcScrub(
             self._files,
             config.offset_width,
+            self._node.ec.unreadable,
             self._node.ec.elsewhere,
             join_host_port(config.ip, config.port),
             request.mode,
