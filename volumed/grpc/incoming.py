@@ -13,8 +13,10 @@ from volumed.bus.file_calls import CloseFile, FileClosed, WriteFile
 from volumed.bus.staging import StagingArea
 from volumed.errors import NodeError, VolumedError
 from volumed.grpc.node import GrpcNode
+from volumed.grpc.streams import Call
+from volumed.storage.throttle import Throttle
 
-__all__ = ["IncomingFile", "IncomingVolume", "StagedCalls"]
+__all__ = ["IncomingFile", "IncomingVolume", "StagedCalls", "copy_throttle"]
 
 _log = logging.getLogger(__name__)
 
@@ -138,3 +140,8 @@ class IncomingVolume:
         """It is here for good."""
         self._calls.ask(CloseCopy(self._copy_id, keep=True))
         self._kept = True
+
+
+def copy_throttle(node: GrpcNode, bytes_per_s: int, call: Call) -> Throttle:
+    """For all files of one copy: what the request says, else `-maintenanceMBps`."""
+    return Throttle(bytes_per_s if bytes_per_s > 0 else node.config.maintenance_bytes_per_s, call.wait)

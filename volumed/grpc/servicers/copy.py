@@ -9,7 +9,7 @@ from volumed.bus.copy_calls import CopyMounted
 from volumed.errors import VolumedError, VolumeLoadError, VolumeNotFound
 from volumed.formats.volumename import check_collection, normalize_disk_type
 from volumed.grpc import texts
-from volumed.grpc.incoming import IncomingVolume
+from volumed.grpc.incoming import IncomingVolume, copy_throttle
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.peer import Peer, PeerError, check_source
 from volumed.grpc.profile import Profile
@@ -53,17 +53,14 @@ class CopyServicer:
             try:
                 self._delete_existing(volume_id)
                 with IncomingVolume(node, chosen.disk_id, volume_id, status.collection, source) as incoming:
-                    pulling = _Pull(peer, incoming, request, status, self._throttle(request, call))
+                    throttle = copy_throttle(node, request.io_byte_per_second, call)
+                    pulling = _Pull(peer, incoming, request, status, throttle)
                     yield from pulling.files()
                     mounted = self._mount(pulling, before, call)
                     incoming.keep()
             finally:
                 node.supervisor(calls.ConfirmPlacement(volume_id))
         yield _Response(last_append_at_ns=pulling.last_append_at_ns(mounted))
-
-    def _throttle(self, request: pb.VolumeCopyRequest, call: Call) -> Throttle:
-        limit = request.io_byte_per_second
-        return Throttle(limit if limit > 0 else self._node.config.maintenance_bytes_per_s, call.wait)
 
     def _delete_existing(self, volume_id: int) -> None:
         call = calls.DeleteVolume(volume_id, keep_remote_data=True)

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from volumed.config.address import http_address
-from volumed.erasure.errors import NoRoomForShards, OtherEncodeRun
+from volumed.erasure.errors import NoRoomForShards
 from volumed.erasure.names import INFO, SIDECAR, shard_extension
 from volumed.errors import VolumedError
 from volumed.formats.volumename import check_collection
 from volumed.grpc.ec_node import EcNode
 from volumed.grpc.ec_pull import EcPull
 from volumed.grpc.ec_target import EcTargets
+from volumed.grpc.incoming import copy_throttle
 from volumed.grpc.peer import Peer, check_source
 from volumed.grpc.profile import Profile
 from volumed.grpc.streams import Call
-from volumed.storage.throttle import Throttle
 from volumed.wire import volume_server_pb2 as pb
 
 __all__ = ["EcCopyServicer"]
@@ -45,9 +45,9 @@ class EcCopyServicer:
             try:
                 check_collection(request.collection)
                 with Peer(node.channels.open(request.source_data_node, addresses), call) as peer:
-                    throttle = self._throttle(request, call)
+                    throttle = copy_throttle(node, request.io_byte_per_second, call)
                     pull = EcPull(node, peer, throttle, volume_id, request.collection, disk_id)
-                    _require_same_run(pull, targets.encode_runs(request.collection))
+                    pull.require_run(targets.encode_runs(request.collection))
                     _pull(pull, request)
             except VolumedError as error:
                 raise VolumedError(f"VolumeEcShardsCopy volume {volume_id}: {error.text}") from None
@@ -60,27 +60,12 @@ class EcCopyServicer:
         source_host = http_address(source).rpartition(":")[0]
         return config.allow_untrusted_endpoints or (_is_loopback(config.ip) and _is_loopback(source_host))
 
-    def _throttle(self, request: pb.VolumeEcShardsCopyRequest, call: Call) -> Throttle:
-        """One for all files."""
-        limit = request.io_byte_per_second
-        return Throttle(limit if limit > 0 else self._node.config.maintenance_bytes_per_s, call.wait)
-
 
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _require_same_run(pull: EcPull, here: set[int]) -> None:
-    """Before anything is replaced. Raises `OtherEncodeRun`, `VolumedError`."""
-    # DEVIATE: the reference mixes the shards of two encode runs, which then give wrong bytes, and replaces the index.
-    if not here:
-        return
-    theirs = pull.encode_run()
-    if theirs and here != {theirs}:
-        raise OtherEncodeRun.to_copy(pull.volume_id, theirs, here - {theirs})
 
 
 def _pull(pull: EcPull, request: pb.VolumeEcShardsCopyRequest) -> None:
