@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from tests.cluster import Master, Volumed, WeedVolume
+from tests.ec_files_kit import wait_for_shards
 from tests.ec_sets import SHARDS, SIDECARS, EncodedSet
 from tests.grpc_kit import Call, Node
 from tests.processes import wait_until
 from volumed.erasure.code import Ratio
 from volumed.erasure.sidecar import decode_sidecar, encode_sidecar
-from volumed.formats.vif import EcShardConfig, VolumeInfo, encode_vif
+from volumed.formats.vif import EcShardConfig, VolumeInfo, decode_vif, encode_vif
 from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
@@ -200,3 +201,25 @@ def test_an_index_that_was_lost_comes_from_another_server(tmp_path: Path) -> Non
             # The master learns of their shards a moment after the server has started.
             wait_until(has_recovered, timeout_s=60, what="the index")
             assert (ours.dirs[1] / "600.ecx").read_bytes() == files.content(".ecx")
+
+
+def test_no_index_of_another_encode_run_comes_here(tmp_path: Path) -> None:
+    """As to a server that was away while the volume was encoded anew: its shards would be taken for the new ones."""
+    files = EncodedSet(tmp_path / "set")
+    trust = ["-volume.allowUntrustedRemoteEndpoints"]
+    recover = Call("VolumeEcShardsMount", pb.VolumeEcShardsMountRequest(recover_missing_index=True))
+    told = decode_vif(files.content(".vif"))
+    assert told.ec_shard_config is not None
+    older = replace(told, ec_shard_config=replace(told.ec_shard_config, encode_ts_ns=77))
+    with Master(tmp_path / "m") as master:
+        weed = WeedVolume(tmp_path / "w", master=master, flags=trust)
+        ours = Volumed(tmp_path / "v", master=master, flags=trust)
+        files.place(weed.dirs[0], 600, (0, 1, 2))
+        files.place(ours.dirs[0], 600, (3,), ())
+        (ours.dirs[0] / "600.vif").write_bytes(encode_vif(older))
+        with weed, ours, Node(ours) as node:
+            wait_for_shards(master, 600, {shard: {weed.address} for shard in (0, 1, 2)})
+            assert node.run(recover) == {}
+            assert node.run(info(600))[0] == "UNKNOWN"
+            assert sorted(path.name for path in ours.dirs[0].glob("600.*")) == ["600.ec03", "600.vif"]
+            assert (ours.dirs[0] / "600.vif").read_bytes() == encode_vif(older)

@@ -9,6 +9,7 @@ from volumed.bus.ec_calls import MergeJournal
 from volumed.bus.file_calls import OpenEcFile
 from volumed.codes import Code
 from volumed.config.node import DiskConfig
+from volumed.erasure.errors import OtherEncodeRun
 from volumed.erasure.journal import ID_LENGTH, decode_journal
 from volumed.erasure.names import INDEX, INFO, JOURNAL
 from volumed.errors import DiskError, VolumedError
@@ -45,7 +46,17 @@ class EcPull:
         """Bring a shard here. It gets its name when it is complete and flushed."""
         self._file(extension, may_be_missing=False)
 
-    def encode_run(self) -> int:
+    def require_run(self, here: set[int]) -> None:
+        """Before anything is replaced: the source has nothing of another encode run than what is ``here`` (R17)."""
+        # DEVIATE: the reference mixes the shards of two encode runs, which then give wrong bytes, and replaces the
+        # index.
+        if not here:
+            return
+        theirs = self._encode_run()
+        if theirs and here != {theirs}:
+            raise OtherEncodeRun.to_copy(self.volume_id, theirs, here - {theirs})
+
+    def _encode_run(self) -> int:
         """Identity of the encode run that the source has (3.7); 0: unknown."""
         content = b""
         for message in self._messages(INFO, may_be_missing=True):

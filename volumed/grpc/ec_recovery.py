@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import NamedTuple
 
 from volumed.bus.calls import EcLocations, LookupEcVolume
 from volumed.bus.ec_calls import EcListing, ListEcFiles
@@ -18,29 +19,25 @@ from volumed.shards.peers import peer_address
 from volumed.shards.planner import ShardPlanner
 from volumed.storage.throttle import Throttle
 
-__all__ = ["fetch_index", "recover_indexes"]
+__all__ = ["recover_indexes"]
 
 _log = logging.getLogger(__name__)
 
 
-def fetch_index(node: GrpcNode, call: Call, volume_id: int, collection: str, disk_id: int) -> bool:
-    """Bring `.ecx`, and `.ecj` and `.vif` if there are any, to a disk, from the first server that can give the index.
-    Whether one could; what went wrong is logged."""
-    try:
-        found: EcLocations = node.supervisor(LookupEcVolume(volume_id))
-    except VolumedError as error:
-        _log.warning("no index for the shards of volume %d: %s", volume_id, error.text)
-        return False
-    here = join_host_port(node.config.ip, node.config.port)
-    locations = (location for shard in found.shards.values() for location in shard if location.url != here)
-    peers = dict.fromkeys(map(peer_address, locations))
-    return any(_fetch(node, call, source, volume_id, collection, disk_id) for source in peers)
+class _Lost(NamedTuple):
+    """Shards without an index."""
+
+    encode_ts_ns: int
+    """Identity of their encode run; 0: unknown."""
+    disk_id: int
+    collection: str
+    volume_id: int
 
 
 def recover_indexes(node: GrpcNode, call: Call, volume_id: int) -> None:
     """Bring the index of every volume with unmounted shards and without one, or of the volume ``volume_id`` ≠ 0, and
     mount what can be mounted then. What goes wrong is logged."""
-    lost: dict[tuple[str, int], int] = {}
+    lost: dict[tuple[str, int], _Lost] = {}
     indexed: set[tuple[str, int]] = set()
     for disk_id in node.serving_disks():
         try:
@@ -53,19 +50,35 @@ def recover_indexes(node: GrpcNode, call: Call, volume_id: int) -> None:
             if files.data.get(INDEX) or files.index.get(INDEX):
                 indexed.add(key)
             if not set(files.shards) <= set(files.mounted):
-                lost.setdefault(key, disk_id)
-    for (collection, found_id), disk_id in lost.items():
-        if (collection, found_id) not in indexed:
-            fetch_index(node, call, found_id, collection, disk_id)
+                here = _Lost(files.encode_ts_ns, disk_id, *key)
+                lost[key] = max(lost.get(key, here), here, key=lambda each: each.encode_ts_ns)
+    for key, shards in lost.items():
+        if key not in indexed:
+            _fetch_index(node, call, shards)
     if lost:
         ShardPlanner(node.worker, len(node.config.disks)).run(node.serving_disks(), volume_id=volume_id)
 
 
-def _fetch(node: GrpcNode, call: Call, source: str, volume_id: int, collection: str, disk_id: int) -> bool:
+def _fetch_index(node: GrpcNode, call: Call, lost: _Lost) -> None:
+    """Bring `.ecx`, and `.ecj` and `.vif` if there are any, from the first server that can give the index of that run.
+    What goes wrong is logged."""
+    try:
+        found: EcLocations = node.supervisor(LookupEcVolume(lost.volume_id))
+    except VolumedError as error:
+        _log.warning("no index for the shards of volume %d: %s", lost.volume_id, error.text)
+        return
+    here = join_host_port(node.config.ip, node.config.port)
+    locations = (location for shard in found.shards.values() for location in shard if location.url != here)
+    any(_fetch(node, call, source, lost) for source in dict.fromkeys(map(peer_address, locations)))
+
+
+def _fetch(node: GrpcNode, call: Call, source: str, lost: _Lost) -> bool:
+    volume_id = lost.volume_id
     throttle = Throttle(node.config.maintenance_bytes_per_s, call.wait)
     with Peer(node.channels.open(source), call) as peer:
-        pull = EcPull(node, peer, throttle, volume_id, collection, disk_id)
+        pull = EcPull(node, peer, throttle, volume_id, lost.collection, lost.disk_id)
         try:
+            pull.require_run({lost.encode_ts_ns} - {0})
             index_at_ns = pull.index()
         except VolumedError as error:
             _log.warning("no index for the shards of volume %d from %s: %s", volume_id, source, error.text)
