@@ -1,11 +1,13 @@
 """Files of an erasure coded volume that go because somebody asked for it (docs/spec/erasure-coding.md 3.7, 5.1, 5.5).
 
 All functions may wait for the disk and raise `OSError`. Shards may be the last copy of the data, so every removal is
-logged with its reason (R9). The index goes first: an interruption then leaves nothing that could be loaded.
+logged with its reason (R9), those of one call in one line. The index goes first: an interruption then leaves nothing
+that could be loaded.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -13,11 +15,13 @@ from typing import NamedTuple
 from volumed.erasure.geometry import is_older
 from volumed.erasure.names import INDEX, INFO, JOURNAL, SIDECAR, EcName, parse_ec_name
 from volumed.formats.vif import decode_vif
-from volumed.storage.ec_files import find_file, remove_logged
+from volumed.storage.ec_files import find_file
 from volumed.storage.fileio import FileIO
 from volumed.storage.site import VolumePaths
 
 __all__ = ["is_of_older_run", "remove_generations", "remove_index", "remove_shards", "wipe"]
+
+_log = logging.getLogger(__name__)
 
 
 class _Found(NamedTuple):
@@ -104,10 +108,21 @@ def _list(files: FileIO, paths: VolumePaths) -> list[_Found]:
 
 def _remove(files: FileIO, paths: VolumePaths, goes: Callable[[_Found], bool], reason: str) -> None:
     doomed = [found for found in _list(files, paths) if goes(found)]
-    for found in sorted(doomed, key=lambda found: (found.name.extension != INDEX, found.path)):
-        remove_logged(files, found.path, reason)
+    doomed.sort(key=lambda found: (found.name.extension != INDEX, found.path))
+    _remove_all(files, [found.path for found in doomed], reason)
+
+
+def _remove_all(files: FileIO, paths: list[str], reason: str) -> None:
+    removed: list[str] = []
+    try:
+        for path in paths:
+            if files.remove(path):
+                removed.append(path)
+    finally:
+        if removed:
+            _log.info("removed %s: %s", ", ".join(removed), reason)
 
 
 def _remove_info(files: FileIO, paths: VolumePaths, reason: str) -> None:
     if not files.exists(paths.index(".idx")) and not files.exists(paths.data(".idx")):
-        remove_logged(files, paths.data(INFO), reason)
+        _remove_all(files, [paths.data(INFO)], reason)
