@@ -99,6 +99,40 @@ def test_an_older_encode_run_takes_no_part(script: ScriptedNode, table: NodeTabl
     assert jobs == [("disk-1", ["/run-0"])]
 
 
+@pytest.mark.parametrize(
+    ("place", "target"), [("nowhere", "disk-0"), ("mounted", "disk-2"), ("lying", "disk-1")], ids=str
+)
+def test_a_volume_is_decoded_where_it_is(
+    script: ScriptedNode, table: NodeTable, tmp_path: Path, place: str, target: str
+) -> None:
+    """Another one of the id would be loaded beside it at the next start."""
+
+    def answer(_: ec_calls.ListEcFiles) -> ec_calls.EcListing:
+        number = next(numbers)
+        data = {".ecx": 17} | ({".dat": 100} if place == "lying" and number == 1 else {})
+        shards = range(14)
+        files = ec_calls.EcFilesView("", 7, dict.fromkeys(shards, 100), [], data, {}, list(shards), encode_ts_ns=9)
+        return ec_calls.EcListing(ec_calls.EcDirectories("/none", "/none"), [files])
+
+    numbers = iter(range(3))
+    script.answers[ec_calls.ListEcFiles] = answer
+    script.answers[ec_calls.StartDecode] = lambda _: ec_calls.EcJobStarted(5)
+    script.answers[ec_calls.FollowEcJob] = lambda _: ec_calls.EcJobProgress(1, 1, done=True)
+    script.volumes = {7: 2} if place == "mounted" else {}
+    run("VolumeEcShardsToVolume", script, table, tmp_path, FakeCall())
+    assert [where for where, name in kinds(script) if name == "StartDecode"] == [target]
+
+
+def test_a_volume_is_not_decoded_beside_one_on_another_disk(
+    script: ScriptedNode, table: NodeTable, tmp_path: Path
+) -> None:
+    script.answers[ec_calls.ListEcFiles] = of_runs(5, 9, 0)
+    script.volumes = {7: 0}
+    with pytest.raises(VolumedError, match="volume 7 is mounted on disk 0, its shards are on others: remove it first"):
+        run("VolumeEcShardsToVolume", script, table, tmp_path, FakeCall())
+    assert "StartDecode" not in [name for _, name in kinds(script)]
+
+
 def test_deletions_are_not_told_to_another_index(script: ScriptedNode, table: NodeTable, tmp_path: Path) -> None:
     """Where a disk does not know its encode run."""
     encoded, another = EncodedSet(tmp_path / "set"), EncodedSet(tmp_path / "other", needles=9)

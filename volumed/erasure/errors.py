@@ -284,6 +284,10 @@ class EcVolumeUnusable(DiskError):
         return cls(f"ec volume {volume_id} missing shard {shard_id}")
 
     @classmethod
+    def elsewhere(cls, volume_id: int, disk_id: int) -> EcVolumeUnusable:
+        return cls(f"volume {volume_id} is mounted on disk {disk_id}, its shards are on others: remove it first")
+
+    @classmethod
     def empty(cls, volume_id: int) -> EcVolumeUnusable:
         return cls(f"ec volume {volume_id} has no live entries", Code.FAILED_PRECONDITION)
 

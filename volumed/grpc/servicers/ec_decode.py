@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from volumed.bus.ec_calls import MountStaged, StartDecode
 from volumed.erasure.code import DEFAULT_RATIO
 from volumed.erasure.errors import EcVolumeUnusable, StagedVolumeError
+from volumed.errors import DiskUnavailable
 from volumed.formats.volumename import check_collection, format_base_name, normalize_disk_type, require_collection
 from volumed.grpc.ec_node import EcHolder, EcNode, latest_run, of_run
 from volumed.grpc.streams import Call
@@ -52,11 +53,29 @@ class EcDecodeServicer:
         run = latest_run(mounted)
         mounted = of_run(mounted, run)
         _require_data_shards(volume_id, mounted)
-        target = max(mounted, key=lambda holder: holder.files.encode_ts_ns)
+        target = self._target(volume_id, mounted)
         holders = of_run([holder for holder in holders if holder.files.collection == collection], run)
         self._ec.fold_journals(holders, volume_id, collection)
         others = [holder.directories for holder in holders if holder.disk_id != target.disk_id]
         self._ec.run_job(target.disk_id, StartDecode(volume_id, collection, others), call)
+
+    def _target(self, volume_id: int, mounted: Sequence[EcHolder]) -> EcHolder:
+        """The disk that gets the volume: where it is already, since two of one id would both be loaded at the next
+        start. Raises `EcVolumeUnusable`."""
+        try:
+            handle = self._node.locate(volume_id)
+        except DiskUnavailable:
+            handle = None
+        place = -1 if handle is None else handle.disk_id
+
+        def rank(holder: EcHolder) -> tuple[int, bool, bool]:
+            return holder.files.encode_ts_ns, holder.disk_id == place, ".dat" in holder.files.data
+
+        target = max(mounted, key=rank)
+        if handle is not None and target.disk_id != place:
+            # DEVIATE: in the reference the decoded one takes no part until the next start, and may hide the other then.
+            raise EcVolumeUnusable.elsewhere(volume_id, place)
+        return target
 
     def _adopt(self, request: pb.VolumeEcShardsToVolumeRequest) -> None:
         volume_id, collection = request.volume_id, request.collection
