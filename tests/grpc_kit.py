@@ -29,8 +29,11 @@ __all__ = [
     "mount",
     "played_by_both",
     "readonly",
+    "rpc",
+    "set_state",
     "started_servers",
     "status",
+    "unmount",
     "writable",
 ]
 
@@ -54,6 +57,11 @@ class Put(NamedTuple):
     rpc: str = "put"
 
 
+def rpc(name: str, volume_id: int, **fields: Any) -> Call:
+    """Any one about a volume."""
+    return Call(name, getattr(pb, f"{name}Request")(volume_id=volume_id, **fields))
+
+
 def allocate(volume_id: int, **fields: Any) -> Call:
     """A volume of version 3 unless told otherwise."""
     return Call("AllocateVolume", pb.AllocateVolumeRequest(**{"volume_id": volume_id, "version": 3} | fields))
@@ -74,6 +82,11 @@ def mount(volume_id: int, collection: str = "") -> Call:
     return Call("VolumeMount", pb.VolumeMountRequest(volume_id=volume_id, collection=collection))
 
 
+def unmount(volume_id: int) -> Call:
+    """Its end; the files stay."""
+    return Call("VolumeUnmount", pb.VolumeUnmountRequest(volume_id=volume_id))
+
+
 def readonly(volume_id: int, **fields: bool) -> Call:
     """Marking a volume."""
     return Call("VolumeMarkReadonly", pb.VolumeMarkReadonlyRequest(volume_id=volume_id, **fields))
@@ -82,6 +95,12 @@ def readonly(volume_id: int, **fields: bool) -> Call:
 def writable(volume_id: int) -> Call:
     """Taking the marks off."""
     return Call("VolumeMarkWritable", pb.VolumeMarkWritableRequest(volume_id=volume_id))
+
+
+def set_state(version: int, *, maintenance: bool) -> Call:
+    """Maintenance mode."""
+    state = pb.VolumeServerState(version=version, maintenance=maintenance)
+    return Call("SetState", pb.SetStateRequest(state=state))
 
 
 class Node:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.processes import Server
 
-__all__ = ["pss_bytes", "roles", "total_pss_bytes"]
+__all__ = ["child", "pss_bytes", "roles", "total_pss_bytes"]
 
 TITLES = {
     "http front": "volumed: http front",
@@ -28,6 +28,14 @@ def roles(node: Server) -> dict[str, list[int]]:
                 if title.startswith(prefix):
                     found[role].append(pid)
     return found
+
+
+def child(node: Server, title: str) -> int:
+    """Process id of the one with a title; raises OSError while there is none."""
+    for pid in node.pids():
+        if title in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
+            return pid
+    raise OSError(f"no process {title}")
 
 
 def pss_bytes(pid: int) -> int:

@@ -9,7 +9,7 @@ import json
 import time
 from typing import Any
 
-__all__ = ["encode", "segment", "signed", "token"]
+__all__ = ["bearer", "encode", "segment", "signed", "token"]
 
 HASHES = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}
 
@@ -38,3 +38,8 @@ def token(file_id: str, key: str, *, alg: str = "HS256", **claims: Any) -> str:
     times = {name.removesuffix("_in"): now_s + value for name, value in claims.items() if name.endswith("_in")}
     others = {name: value for name, value in claims.items() if not name.endswith("_in")}
     return encode({"alg": alg, "typ": "JWT"}, {"fid": file_id, **times, **others}, key)
+
+
+def bearer(text: str) -> dict[str, str]:
+    """The header that brings a token."""
+    return {"Authorization": f"Bearer {text}"}

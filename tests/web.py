@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-__all__ = ["Assigned", "Response", "assign", "delete", "get", "get_json", "multipart", "request", "upload"]
+__all__ = ["Assigned", "Response", "assign", "delete", "get", "get_json", "multipart", "request", "stored", "upload"]
 
 TIMEOUT_S = 60.0
 BOUNDARY = "volumed-test-boundary"
@@ -79,6 +79,13 @@ def assign(address: str, **query: str | int) -> Assigned:
 def upload(address: str, fid: str, data: bytes, *, query: str = "", **options: Any) -> Response:
     """PUT ``data`` as the raw body, without a media type."""
     return request("PUT", address, f"/{fid}?{query}" if query else f"/{fid}", body=data, **options)
+
+
+def stored(address: str, data: bytes) -> str:
+    """The id of a new object of a standalone node."""
+    fid = assign(address).fid
+    assert upload(address, fid, data).status == 201
+    return fid
 
 
 def multipart(

@@ -16,6 +16,7 @@ import pytest
 from tests.cluster import Master, Volumed, WeedVolume
 from tests.grpc_kit import Call, Node, allocate
 from tests.processes import wait_until
+from tests.pss import child
 from tests.source_proxy import SourceProxy
 from tests.web import upload
 from volumed.erasure.journal import decode_journal
@@ -188,14 +189,6 @@ def held_copy(rig: Rig) -> Iterator[Held]:
         call.cancel()
 
 
-def child(node: Node, title: str) -> int:
-    """Process id of a child of the server; OSError while there is none."""
-    for pid in node.server.pids():
-        if title in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
-            return pid
-    raise OSError(f"no process {title}")
-
-
 @pytest.mark.parametrize("victim", ["client", "source", "worker", "front", "node"])
 def test_a_copy_that_is_interrupted_leaves_what_was_there(rig: Rig, victim: str) -> None:
     shard = rig.target.server.dirs[0] / f"{COLLECTION}_{VOLUME}.ec00"
@@ -207,9 +200,9 @@ def test_a_copy_that_is_interrupted_leaves_what_was_there(rig: Rig, victim: str)
             case "source":
                 held.proxy.drop_connections()
             case "worker":
-                os.kill(child(rig.target, "volumed: disk 0"), signal.SIGKILL)
+                os.kill(child(rig.target.server, "volumed: disk 0"), signal.SIGKILL)
             case "front":
-                os.kill(child(rig.target, "volumed: grpc front"), signal.SIGKILL)
+                os.kill(child(rig.target.server, "volumed: grpc front"), signal.SIGKILL)
             case "node":
                 rig.target.server.kill()
                 rig.target.server.start()

@@ -4,15 +4,13 @@ afterwards (docs/spec/erasure-coding.md R10)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.cluster import Master, Volumed
-from tests.grpc_kit import Call, Node, Put, allocate
+from tests.grpc_kit import Node, Put, allocate, rpc
 from tests.grpc_kit import mount as mount_volume
 from tests.web import get, request
-from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
 
@@ -26,10 +24,6 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     dirs = [home / "d0", home / "d1"]
     with Master(home / "m") as master, Volumed(home / "v", master=master, dirs=dirs) as server, Node(server) as node:
         yield node
-
-
-def rpc(name: str, volume_id: int, **fields: Any) -> Call:
-    return Call(name, getattr(pb, f"{name}Request")(volume_id=volume_id, **fields))
 
 
 def encode(ours: Node, volume_id: int) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from tests.cluster import Master, Volumed, WeedVolume
-from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, readonly
+from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, readonly, rpc
 from tests.metrics_kit import scrape
 from tests.processes import free_port
 from tests.web import get, request
-from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
 
@@ -42,10 +41,6 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
 
 def metrics_port() -> list[str]:
     return [f"-metricsPort={free_port()}"]
-
-
-def rpc(name: str, volume_id: int, **fields: Any) -> Call:
-    return Call(name, getattr(pb, f"{name}Request")(volume_id=volume_id, **fields))
 
 
 def generate(volume_id: int, **fields: Any) -> Call:

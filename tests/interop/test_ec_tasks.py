@@ -10,12 +10,11 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster import Master, Volumed
-from tests.grpc_kit import RPC_TIMEOUT_S, Call, Node, Put, allocate
+from tests.grpc_kit import RPC_TIMEOUT_S, Call, Node, Put, allocate, rpc
 from tests.metrics_kit import scrape
 from tests.processes import free_port, wait_until
 from tests.web import get
@@ -41,10 +40,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         Node(server) as node,
     ):
         yield node
-
-
-def rpc(name: str, volume_id: int, **fields: Any) -> Call:
-    return Call(name, getattr(pb, f"{name}Request")(volume_id=volume_id, **fields))
 
 
 def fill(node: Node, volume_id: int) -> None:

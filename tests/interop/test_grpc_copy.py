@@ -16,6 +16,7 @@ import pytest
 from tests.cluster import Volumed
 from tests.grpc_kit import Call, Node, Put, Servers, allocate, batch_delete, mount, readonly, started_servers, status
 from tests.processes import wait_until
+from tests.pss import child
 from tests.source_proxy import SourceProxy
 from tests.web import get
 from volumed.formats.needle import append_time_offset
@@ -179,14 +180,6 @@ def held_copy(servers: Servers) -> Iterator[Held]:
     drop((source, target), 5)
 
 
-def child(node: Node, title: str) -> int:
-    """Process id of a child of the server; OSError while there is none."""
-    for pid in node.server.pids():
-        if title in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
-            return pid
-    raise OSError(f"no process {title}")
-
-
 def interrupt(node: Node, copy_: Held, victim: str) -> None:
     if victim == "client":
         copy_.call.cancel()
@@ -196,7 +189,7 @@ def interrupt(node: Node, copy_: Held, victim: str) -> None:
     elif victim == "source":
         copy_.proxy.drop_connections()
     else:
-        os.kill(child(node, TITLES[victim]), signal.SIGKILL)
+        os.kill(child(node.server, TITLES[victim]), signal.SIGKILL)
         copy_.proxy.release.set()
 
 

@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.grpc_kit import Call, Put, allocate, batch_delete, mount, played_by_both, readonly, status, writable
+from tests.grpc_kit import (
+    Call,
+    Put,
+    allocate,
+    batch_delete,
+    mount,
+    played_by_both,
+    readonly,
+    set_state,
+    status,
+    unmount,
+    writable,
+)
 from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
@@ -17,15 +29,6 @@ pytestmark = pytest.mark.interop
 
 def delete(volume_id: int, **fields: bool) -> Call:
     return Call("VolumeDelete", pb.VolumeDeleteRequest(volume_id=volume_id, **fields))
-
-
-def unmount(volume_id: int) -> Call:
-    return Call("VolumeUnmount", pb.VolumeUnmountRequest(volume_id=volume_id))
-
-
-def set_state(version: int, *, maintenance: bool) -> Call:
-    state = pb.VolumeServerState(version=version, maintenance=maintenance)
-    return Call("SetState", pb.SetStateRequest(state=state))
 
 
 STEPS = [

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from tests.cluster import Master, Volumed
 from tests.grpc_kit import Call, Node, Put, allocate
 from tests.processes import wait_until
+from tests.pss import child
 from tests.web import get
 from volumed.wire import volume_server_pb2 as pb
 
@@ -86,7 +86,7 @@ def test_an_interrupted_file_leaves_the_old_one(node: Node, victim: str) -> None
         title = (
             "volumed: grpc front" if victim == "grpc front" else f"volumed: disk {node.server.dirs.index(path.parent)}"
         )
-        os.kill(child(node, title), signal.SIGKILL)
+        os.kill(child(node.server, title), signal.SIGKILL)
     done.set()
     if victim == "worker":
         assert call.result().error
@@ -102,14 +102,6 @@ def test_an_interrupted_file_leaves_the_old_one(node: Node, victim: str) -> None
 
 def served(node: Node) -> bool:
     return node.run(Call("VolumeStatus", pb.VolumeStatusRequest(volume_id=1))).__class__ is dict
-
-
-def child(node: Node, title: str) -> int:
-    """Process id of a child of the server; OSError while there is none."""
-    for pid in node.server.pids():
-        if title in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
-            return pid
-    raise OSError(f"no process {title}")
 
 
 def test_files_of_an_absent_volume_are_staged_on_one_disk(node: Node) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.cluster import Volumed, VolumeServer, WeedVolume
-from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, mount, readonly, status, writable
+from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, mount, readonly, status, unmount, writable
 from tests.processes import HOST, free_port
 from tests.tier_kit import BUCKET, ObjectStore, tiered_master
 from tests.web import get, request
@@ -47,10 +47,6 @@ def upload(volume_id: int, destination: str = "s3", **fields: Any) -> Call:
 
 def download(volume_id: int, **fields: Any) -> Call:
     return Call("VolumeTierMoveDatFromRemote", pb.VolumeTierMoveDatFromRemoteRequest(volume_id=volume_id, **fields))
-
-
-def unmount(volume_id: int) -> Call:
-    return Call("VolumeUnmount", pb.VolumeUnmountRequest(volume_id=volume_id))
 
 
 def delete(volume_id: int, **fields: Any) -> Call:

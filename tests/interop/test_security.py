@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from tests.cluster import Master, Volumed, VolumeServer, WeedVolume
-from tests.tokens import encode, token
+from tests.tokens import bearer, encode, token
 from tests.web import request, upload
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire import volume_server_pb2_grpc
@@ -60,10 +60,6 @@ def secured(server: VolumeServer) -> VolumeServer:
     """Give a server its security.toml, in its working directory."""
     (server.home / "security.toml").write_text(SETTINGS)
     return server
-
-
-def bearer(text: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {text}"}
 
 
 def answers(

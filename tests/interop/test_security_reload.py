@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster import Master, Volumed, VolumeServer, WeedVolume, fid_on
 from tests.processes import wait_until
-from tests.tokens import token
+from tests.tokens import bearer, token
 from tests.web import delete, get, get_json, request, upload
 from volumed.wire import volume_server_pb2 as pb
 from volumed.wire import volume_server_pb2_grpc
@@ -115,10 +115,6 @@ def test_a_file_that_is_broken_changes_nothing(pair: Pair) -> None:
     pair.ours.signal(signal.SIGHUP)
     wait_until(lambda: "stay as they are" in pair.ours.log_tail(), timeout_s=RELOAD_LIMIT_S, what="the complaint")
     assert put_answer(pair.ours) == NOT_LISTED
-
-
-def bearer(text: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {text}"}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster import Filer, Master, Volumed, VolumeServer, WeedVolume, weed_shell
 from tests.fake_s3 import FakeS3
-from tests.grpc_kit import Call, Node, allocate, batch_delete, mount, status
+from tests.grpc_kit import Call, Node, allocate, batch_delete, mount, status, unmount
 from tests.processes import wait_until
 from tests.tier_kit import ObjectStore, tiered_master
 from tests.web import get, get_json, request
@@ -66,10 +66,6 @@ def download(volume_id: int) -> Call:
 def run_to_end(node: Node, call: Call) -> None:
     """To its end, however often it is told how far it is."""
     assert isinstance(node.run(call), list)
-
-
-def unmount(volume_id: int) -> Call:
-    return Call("VolumeUnmount", pb.VolumeUnmountRequest(volume_id=volume_id))
 
 
 def fill(server: VolumeServer, volume_id: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import Master, Volumed, WeedVolume, weed_shell
-from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, status
+from tests.grpc_kit import Call, Node, Put, allocate, batch_delete, set_state, status
 from tests.processes import wait_until
 from tests.records import masked_dat, volume_files
 from tests.web import assign, delete, get, request, upload
@@ -38,11 +38,6 @@ def commit(volume_id: int) -> Call:
 
 def cleanup(volume_id: int) -> Call:
     return Call("VacuumVolumeCleanup", pb.VacuumVolumeCleanupRequest(volume_id=volume_id))
-
-
-def set_state(version: int, *, maintenance: bool) -> Call:
-    state = pb.VolumeServerState(version=version, maintenance=maintenance)
-    return Call("SetState", pb.SetStateRequest(state=state))
 
 
 STEPS = [

@@ -15,7 +15,7 @@ from tests.cluster import Volumed
 from tests.https_kit import Authority, HttpsVolumed, secure_request
 from tests.processes import wait_until
 from tests.slow_clients import Client, connect
-from tests.web import assign, get, upload
+from tests.web import assign, get, stored
 from volumed.nodetable import NodeTable
 
 pytestmark = pytest.mark.probe
@@ -51,12 +51,6 @@ def table_of(node: Volumed) -> Iterator[NodeTable]:
     found = NodeTable(next(line.split()[-1] for line in maps.splitlines() if line.endswith("/node.table")))
     yield found
     found.close()
-
-
-def stored(node: Volumed, data: bytes) -> str:
-    fid = assign(node.address).fid
-    assert upload(node.address, fid, data).status == 201
-    return fid
 
 
 def holder(table: NodeTable) -> int:
@@ -101,7 +95,7 @@ def start_upload(client: Client, node: Volumed) -> None:
 
 
 def test_room_in_one_front_wakes_all(node: Volumed, table: NodeTable) -> None:
-    large, small = stored(node, LARGE), stored(node, b"small")
+    large, small = stored(node.address, LARGE), stored(node.address, b"small")
     with connect(node.address) as (busy,):
         start_download(busy, large)
         with waiting_in_both_fronts(node, table, lambda client: client.ask("GET", small)) as waiting:
@@ -112,7 +106,7 @@ def test_room_in_one_front_wakes_all(node: Volumed, table: NodeTable) -> None:
 
 @pytest.mark.parametrize("kind", ["download", "upload"])
 def test_a_killed_front_gives_back_what_it_had(node: Volumed, table: NodeTable, kind: str) -> None:
-    large, small = stored(node, LARGE), stored(node, b"small")
+    large, small = stored(node.address, LARGE), stored(node.address, b"small")
 
     def ask(client: Client) -> None:
         if kind == "download":
@@ -142,7 +136,7 @@ def outcome(client: Client) -> str:
 
 def test_pipelined_answers_wait_for_each_other(node: Volumed, table: NodeTable) -> None:
     """A client that asks for much and reads nothing has one answer in flight, and only one is made."""
-    fid = stored(node, MIDDLE)
+    fid = stored(node.address, MIDDLE)
     assert get(node.address, f"/{fid}").body == MIDDLE
     with connect(node.address) as (client,):
         for _ in range(PIPELINED):
@@ -162,7 +156,7 @@ def test_pipelined_answers_wait_for_each_other(node: Volumed, table: NodeTable) 
 
 
 def test_a_waiting_client_that_leaves_waits_no_more(node: Volumed, table: NodeTable) -> None:
-    large = stored(node, LARGE)
+    large = stored(node.address, LARGE)
     with connect(node.address) as (busy,):
         start_download(busy, large)
         with waiting_in_both_fronts(node, table, lambda client: client.ask("GET", large)) as waiting:

@@ -12,7 +12,7 @@ import pytest
 from tests.cluster import Volumed
 from tests.processes import wait_until
 from tests.slow_clients import Client, connect
-from tests.web import assign, get, upload
+from tests.web import assign, get, stored
 
 pytestmark = pytest.mark.probe
 
@@ -34,12 +34,6 @@ HEAD = b"PUT /1,01aabbccdd HTTP/1.1\r\nHost: test\r\nX-Long: "
 def node(tmp_path: Path) -> Iterator[Volumed]:
     with Volumed(tmp_path / "n", flags=["-fronts=2", f"-idleTimeout={IDLE_S}"]) as started:
         yield started
-
-
-def stored(node: Volumed, data: bytes) -> str:
-    fid = assign(node.address).fid
-    assert upload(node.address, fid, data).status == 201
-    return fid
 
 
 def front_bytes(node: Volumed) -> int:
@@ -84,7 +78,7 @@ def ended(client: Client) -> bool:
 
 
 def test_slow_clients_are_a_burden_to_nobody(node: Volumed) -> None:
-    large, middle, target = stored(node, LARGE), stored(node, MIDDLE), assign(node.address).fid
+    large, middle, target = stored(node.address, LARGE), stored(node.address, MIDDLE), assign(node.address).fid
     before = front_bytes(node)
     with connect(node.address, 5 * OF_EACH_KIND) as clients:
         kinds = [clients[i::5] for i in range(5)]
@@ -96,7 +90,7 @@ def test_slow_clients_are_a_burden_to_nobody(node: Volumed) -> None:
         with trickling(kinds[0] + kinds[1]):
             for number in range(OTHERS):
                 data = b"%d" % number
-                fid = stored(node, data)
+                fid = stored(node.address, data)
                 assert get(node.address, f"/{fid}").body == data
             growth = front_bytes(node) - before
         assert growth < GROWTH_BYTES_MAX
