@@ -32,6 +32,7 @@ from volumed.storage.disk import Disk
 from volumed.storage.needle_map import MapError
 from workers.host import Shell, Work
 from workers.map_slices import drop_entries, put_deletions
+from workers.refusals import refuse
 from workers.turns import End, Turns
 
 if TYPE_CHECKING:
@@ -279,7 +280,8 @@ class EcVolumes:
             reply.result(view)
 
         if request.count:
-            self._shell.in_background(partial(volume.totals, self._site), counted, reply.error)
+            failed = partial(refuse, reply, f"count what ec volume {request.volume_id} has")
+            self._shell.in_background(partial(volume.totals, self._site), counted, failed)
         else:
             counted(EcIndexTotals(0, 0, 0))
 

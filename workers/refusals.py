@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from volumed.bus.router import Reply
 from volumed.errors import DiskError
-from volumed.storage.fileio import disk_error
+from volumed.storage.fileio import file_error
 
 __all__ = ["refusal", "refuse"]
 
@@ -14,8 +14,8 @@ E = TypeVar("E", bound=BaseException)
 
 
 def refusal(doing: str, error: E) -> E | DiskError:
-    """``<doing>: <reason>`` of what the disk has refused, anything else as it is."""
-    return disk_error(doing, error) if isinstance(error, OSError) else error
+    """``<doing>: <path>: <reason>`` of what the disk has refused, anything else as it is."""
+    return file_error(doing, error) if isinstance(error, OSError) else error
 
 
 def refuse(reply: Reply, doing: str, error: BaseException) -> None:

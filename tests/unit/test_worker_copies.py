@@ -200,7 +200,7 @@ def test_what_is_no_volume_is_not_mounted(front):
 def test_a_full_disk_is_told_and_leaves_nothing(front, files):
     copy_id = front.open()
     files.break_next("write_at", ".dat.copying", errno.ENOSPC)
-    with pytest.raises(VolumedError, match="the copy of volume 7: no space left on device"):
+    with pytest.raises(VolumedError, match=r"the copy of volume 7: \S+\.dat\.copying: no space left on device"):
         front.write(copy_id, ".dat", DAT)
     front.call(CloseCopy(copy_id, keep=False))
     assert not front.names()
