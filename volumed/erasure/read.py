@@ -138,8 +138,10 @@ class _Pieces:
         return erasure_code(source.layout.ratio).recover(good, [column.shard])[0]
 
     def _order(self) -> list[int]:
-        """What could not be read a moment ago comes last: it may take long to fail again."""
-        shards = dict.fromkeys((*self.source.preference, *range(self.source.layout.ratio.total)))
+        """What could not be read a moment ago comes last: it may take long to fail again. A shard that the ratio does
+        not have may lie around, and is of no use."""
+        there = range(self.source.layout.ratio.total)
+        shards = dict.fromkeys((*(shard for shard in self.source.preference if shard in there), *there))
         return sorted(shards, key=self.failed.__contains__)
 
 
