@@ -6,6 +6,7 @@ until it goes, or stays because the encode failed; after a decode nobody has mou
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from volumed.storage.ec_takeover import Due
 
 __all__ = ["EcTakeover"]
+
+_log = logging.getLogger(__name__)
 
 _DELETIONS_AT_ONCE = 1000
 """In one piece on the loop thread."""
@@ -110,7 +113,10 @@ class EcTakeover:
         def broken(error: Exception) -> None:
             volume.held_while = ""
             self._decoded[volume_id] = decoded
-            failed(refusal(_doing(volume_id), error))
+            told = refusal(_doing(volume_id), error)
+            # A mount goes on with the next disk, and its client hears nothing of this.
+            _log.error("%s", told)
+            failed(told)
 
         self._shell.in_background(work, lambda dues: self._delete(volume, dues, ended, broken), broken, Work.ELSEWHERE)
 
