@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,8 +56,9 @@ class ScriptedNode:
 class FakeCall:
     """Ends after some waits."""
 
-    def __init__(self, waits: int = 1 << 30) -> None:
+    def __init__(self, waits: int = 1 << 30, left_s: float = math.inf) -> None:
         self._waits = waits
+        self.left_s = left_s
 
     @property
     def ended(self) -> bool:

@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 
 from tests.erasure_kit import NOW_NS, SmallVolume
+from tests.processes import wait_until
 from tests.servicer_kit import FakeCall, ScriptedNode, make_node, serving_table
-from tests.shards_kit import mounted
+from tests.shards_kit import HungFiles, mounted
 from volumed.bus.ec_calls import DeleteEcNeedle
 from volumed.erasure.errors import EcShardNotFound, OtherEncodeRun
-from volumed.errors import Code, DiskUnavailable, VolumeNotFound
+from volumed.errors import Code, DiskUnavailable, VolumedError, VolumeNotFound
 from volumed.grpc.server import served_methods
 from volumed.nodetable import DiskState, NodeTable
-from volumed.storage.mounted_shards import MountedShards
+from volumed.storage.mounted_shards import MountedShards, ShardFiles
 from volumed.wire import volume_server_pb2 as pb
 
 VOLUME = 9
+LIMIT_S = 60.0
 OLD_NS = NOW_NS - 1
 OLD, NEW = b"the old run", b"the new run"
 
@@ -53,9 +55,9 @@ class Rig:
         self.script.disks = [old, new]
         self.methods = served_methods(make_node(self.script, table, home))
 
-    def read(self, shard: int = 0, **fields: Any) -> list[tuple[bytes, bool, int]]:
+    def read(self, shard: int = 0, left_s: float = LIMIT_S, **fields: Any) -> list[tuple[bytes, bool, int]]:
         request = pb.VolumeEcShardReadRequest(volume_id=VOLUME, shard_id=shard, size=len(OLD), **fields)
-        answers = self.methods["VolumeEcShardRead"](request, FakeCall())
+        answers = self.methods["VolumeEcShardRead"](request, FakeCall(left_s=left_s))
         return [(answer.data, answer.is_deleted, answer.encode_ts_ns) for answer in answers]
 
     def delete(self, key: int = 1) -> pb.VolumeEcBlobDeleteResponse:
@@ -90,6 +92,21 @@ def test_a_shard_that_only_another_run_has(rig: Rig) -> None:
         rig.read(encode_ts_ns=7)
     with pytest.raises(EcShardNotFound):
         rig.read(1)
+
+
+def test_a_disk_that_does_not_give_a_shard_is_not_the_whole_server(rig: Rig) -> None:
+    """Whoever hears UNAVAILABLE does without the shards of all other disks, too. So does who hears nothing in time."""
+    hung = HungFiles()
+    rig.script.disks = [rig.new._replace(files=ShardFiles(hung, 1))]
+    try:
+        for left_s in (0.1, 0.0):
+            with pytest.raises(VolumedError, match=r"^ec shard 9\.0 cannot be read$") as failure:
+                rig.read(left_s=left_s)
+            assert failure.value.code is Code.UNKNOWN
+            wait_until(lambda: hung.asked == 1, timeout_s=LIMIT_S, what="the first read")
+        assert hung.asked == 1, "nobody waits for a disk that is known to hang"
+    finally:
+        hung.thawed.set()
 
 
 @pytest.mark.parametrize("run", [0, NOW_NS, OLD_NS], ids=["any", "latest", "old"])

@@ -15,6 +15,7 @@ something else it must watch its `Call`::
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +50,12 @@ class Call:
     def ended(self) -> bool:
         """The client has cancelled, or its connection or the server is gone."""
         return self._ended.is_set()
+
+    @property
+    def left_s(self) -> float:
+        """How long the client waits for the answer, in seconds; infinite if it does not say."""
+        left_s: float | None = self._context.time_remaining()
+        return math.inf if left_s is None else left_s
 
     def require(self) -> None:
         """Raises `VolumedError` when it has ended."""

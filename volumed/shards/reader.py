@@ -159,13 +159,14 @@ class EcReader:
         """The data of a long needle did not have its checksum: check them again the next time."""
         self._checked.forget(stored.volume, stored.needle.key)
 
-    def read_shard(self, disk: MountedShards, piece: Interval) -> bytes:
-        """Bytes of a shard, fewer at its end. Raises `RetryError` when its disk does not give them."""
+    def read_shard(self, disk: MountedShards, piece: Interval, limit_s: float = PATIENT.disk_s) -> bytes:
+        """Bytes of a shard, fewer at its end. Raises `RetryError` when its disk does not give them in that time."""
+        patience = PATIENT._replace(disk_s=min(limit_s, PATIENT.disk_s))
         try:
             if self._unreadable.has_failed(disk, piece):
                 raise NoAnswer(late=False)
-            started = self._disks.start(disk, partial(self._unreadable.read, disk, piece), PATIENT)
-            return outcome(started, PATIENT.disk_s)
+            started = self._disks.start(disk, partial(self._unreadable.read, disk, piece), patience)
+            return outcome(started, patience.disk_s)
         except NoAnswer:
             raise RetryError(f"ec shard {disk.volume_id}.{piece.shard} cannot be read") from None
 

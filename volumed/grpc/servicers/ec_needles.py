@@ -8,7 +8,7 @@ from volumed.erasure.errors import EcShardNotFound, OtherEncodeRun
 from volumed.erasure.geometry import accepts
 from volumed.erasure.layout import Interval
 from volumed.erasure.names import shard_extension
-from volumed.errors import ClientError, Code, NeedleDeleted, NeedleNotFound
+from volumed.errors import ClientError, Code, DiskError, NeedleDeleted, NeedleNotFound, RetryError
 from volumed.grpc import texts
 from volumed.grpc.node import GrpcNode
 from volumed.grpc.streams import Call
@@ -18,6 +18,8 @@ from volumed.wire import volume_server_pb2 as pb
 __all__ = ["EcNeedlesServicer"]
 
 _MESSAGE_BYTES = 2 << 20
+_ANSWERED_SHARE = 0.75
+"""Of the time of a client, after which he is told that a disk does not answer: he need not think that of the server."""
 _FILE_BYTES_MAX = (1 << 63) - 1
 """Where files must end for the kernel."""
 
@@ -33,6 +35,13 @@ class EcNeedlesServicer:
         self, request: pb.VolumeEcShardReadRequest, call: Call
     ) -> Iterator[pb.VolumeEcShardReadResponse]:
         """A piece of a shard, or the news that the needle it is read for is deleted."""
+        try:
+            yield from self._read(request, call)
+        except RetryError as error:
+            # UNAVAILABLE is said by who is away as a whole: others would do without all disks of this server.
+            raise DiskError(error.text) from None
+
+    def _read(self, request: pb.VolumeEcShardReadRequest, call: Call) -> Iterator[pb.VolumeEcShardReadResponse]:
         volume = self._volume_of(request)
         disk, identity = volume.here[request.shard_id], volume.encode_ts_ns
         if request.file_key and self._is_deleted(volume, request.file_key):
@@ -41,7 +50,7 @@ class EcNeedlesServicer:
         for piece in _pieces(request, disk.record.data_base + shard_extension(request.shard_id)):
             if call.ended:
                 return
-            data = self._ec.read_shard(disk, piece)
+            data = self._ec.read_shard(disk, piece, _ANSWERED_SHARE * call.left_s)
             if not data:
                 return
             yield pb.VolumeEcShardReadResponse(data=data, encode_ts_ns=identity)
