@@ -182,7 +182,7 @@ PARTIAL = {"ecx": 17, "vif": 100, **shards(0, 1)}
 
 
 def test_a_part_of_an_encode_goes_when_its_source_is_on_another_disk() -> None:
-    plan = node({"dat": DAT, "idx": 17}, PARTIAL)
+    plan = node({"dat": DAT, "idx": 17}, PARTIAL | {"ecj": 0})
     assert [(item.disk, item.key) for item in plan.removals] == [(1, KEY)]
     assert plan.mounts == []
 
@@ -197,8 +197,13 @@ def test_a_part_of_an_encode_goes_when_its_source_is_on_another_disk() -> None:
         (({"dat": DAT}, PARTIAL), {KEY: Encode(DEFAULT_RATIO.data, 0)}),
         (({"dat": DAT}, PARTIAL, {"ecx": 17, **shards(*range(2, 10))}), ENCODE),
         (({"dat": DAT}, {"ecx": 17, **shards(*range(10))}), ENCODE),
+        (({"dat": DAT}, PARTIAL | {"ecj": 8}), ENCODE),
+        (({"dat": DAT}, PARTIAL | {"ecj": None}), ENCODE),
     ],
-    ids=["other_size", "size_unknown", "no_source", "no_encode", "dat_unknown", "enough_on_all", "enough_on_one"],
+    ids=[
+        "other_size", "size_unknown", "no_source", "no_encode", "dat_unknown", "enough_on_all", "enough_on_one",
+        "deletions", "deletions_unknown",
+    ],  # fmt: skip
 )
 def test_a_part_is_kept_in_every_other_case(disks: Any, encode: dict[Any, Encode]) -> None:
     plan = node(*disks, encode=encode)

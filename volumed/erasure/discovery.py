@@ -323,8 +323,11 @@ def _is_partial_copy(
 ) -> bool:
     """Whether the shards of a disk are too few to be of use, all over the node, and another disk has exactly the `.dat`
     that they were made of (4.5)."""
-    encode = encodes[disk].get(key)
-    if encode is None or not encode.dat_size or not disks[disk][key].has_index:
+    files, encode = disks[disk][key], encodes[disk].get(key)
+    if encode is None or not encode.dat_size or not files.has_index:
+        return False
+    # DEVIATE: the reference forgets what this journal deletes; nobody else may know it.
+    if files.data.get(JOURNAL, 0) != 0 or files.index.get(JOURNAL, 0) != 0:
         return False
     if len({shard for holder in holders for shard in disks[holder][key].shards}) >= encode.data_shards:
         return False
