@@ -201,9 +201,16 @@ def test_a_part_of_an_encode_goes_when_its_source_is_on_another_disk() -> None:
         (({"dat": DAT}, PARTIAL | {"ecj": None}), ENCODE),
     ],
     ids=[
-        "other_size", "size_unknown", "no_source", "no_encode", "dat_unknown", "enough_on_all", "enough_on_one",
-        "deletions", "deletions_unknown",
-    ],  # fmt: skip
+        "other_size",
+        "size_unknown",
+        "no_source",
+        "no_encode",
+        "dat_unknown",
+        "enough_on_all",
+        "enough_on_one",
+        "deletions",
+        "deletions_unknown",
+    ],
 )
 def test_a_part_is_kept_in_every_other_case(disks: Any, encode: dict[Any, Encode]) -> None:
     plan = node(*disks, encode=encode)
