@@ -13,9 +13,11 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from volumed.config.node import NodeConfig
+from volumed.erasure.code import erasure_code
 from volumed.erasure.errors import EcReadFailed, TooFewShards
 from volumed.erasure.layout import Interval
-from volumed.erasure.read import Answer, Wanted, answered, read_needle, read_span
+from volumed.erasure.multiply import Buffer
+from volumed.erasure.read import Answer, Wanted, read_needle, read_span
 from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedError
 from volumed.formats.idx import Row
 from volumed.formats.needle import HEADER_LENGTH, Needle, decode_header, decode_record, record_length
@@ -33,7 +35,7 @@ _WHOLE_BYTES_MAX = (4 << 20) + (64 << 10)
 """Needles of a larger S are long: their data are read in pieces. The filer's chunks of 4 MiB, with what describes them,
 are not."""
 _RECOVERED_NOW_BYTES_MAX = 64 << 10
-"""The same when a shard of it is lost: k times as much is read."""
+"""Longest piece of a lost shard that is recovered there: k times as much is read."""
 _RECOVERIES_MAX = 8
 """At once; each holds pieces of k shards (`volumed.erasure.read`)."""
 _TURN_S = 10.0
@@ -98,27 +100,29 @@ class EcReader:
             length = record_length(size, volume.source.version)
             if length > _NOW_BYTES_MAX:
                 return None
-            pieces = list(volume.source.layout.intervals(offset, length))
-            if all(piece.shard in volume.here for piece in pieces):
-                answers = [volume.here[piece.shard].read_now(*piece) for piece in pieces]
-                record = answers[0] if len(answers) == 1 else b"".join(answers)
-            elif length <= _RECOVERED_NOW_BYTES_MAX:
-                record = answered(read_span(volume.source, offset, length), partial(self._piece_now, volume))
-            else:
-                return None
+            pieces = [self._piece_now(volume, piece) for piece in volume.source.layout.intervals(offset, length)]
+            record = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             needle = decode_record(memoryview(record), volume.source.version, size, offset)
-        except (NotCached, TooFewShards, CorruptNeedle):
+        except (NotCached, CorruptNeedle):
             return None
         return needle if needle.key == key else None
 
-    def _piece_now(self, volume: NodeEcVolume, wanted: Interval) -> Answer:
-        """None: the shard is lost. Raises `NotCached`."""
-        disk = volume.here.get(wanted.shard)
+    def _piece_now(self, volume: NodeEcVolume, piece: Interval) -> Buffer:
+        """One that is lost is recovered from shards of this node. Raises `NotCached`."""
+        disk = volume.here.get(piece.shard)
         if disk is not None:
-            return disk.read_now(*wanted)
-        if self._elsewhere.is_lost(volume.volume_id, wanted.shard):
-            return None
-        raise NotCached
+            return disk.read_now(*piece)
+        lost, offset, length = piece
+        ratio = volume.source.layout.ratio
+        nearest = volume.source.preference  # those that reads which may wait take too: they are open
+        if (
+            length > _RECOVERED_NOW_BYTES_MAX
+            or len(nearest) < ratio.data
+            or not self._elsewhere.is_lost(volume.volume_id, lost)
+        ):
+            raise NotCached
+        columns = {shard: volume.here[shard].read_now(shard, offset, length) for shard in nearest[: ratio.data]}
+        return erasure_code(ratio).recover(columns, [lost])[0]
 
     def find_row(self, volume: NodeEcVolume, key: int) -> Row:
         """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, `RetryError`."""
