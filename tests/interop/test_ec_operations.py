@@ -363,6 +363,18 @@ def test_a_volume_whose_encode_is_given_up_knows_what_was_deleted_meanwhile(node
     assert status(ours, 30, 5) == expected
 
 
+def test_so_does_one_that_lies_unmounted_beside_its_shards(nodes: list[Node]) -> None:
+    """As after a restart."""
+    ours = nodes[1]
+    for step in [*volume(32, 3), generate(32), mount(32, *range(14)), rpc("VolumeUnmount", 32)]:
+        ours.run(step)
+    assert request("DELETE", ours.server.address, f"/32,1{COOKIE}").status == 202
+    assert ours.run(delete(32, full_teardown=True)) == {"fullTeardownDone": True}
+    assert status(ours, 32, 3) == {1: 404, 2: 404, 3: 404}, "still unmounted"
+    assert ours.run(rpc("VolumeMount", 32)) == {}
+    assert status(ours, 32, 3) == {1: 404, 2: 200, 3: 200}
+
+
 def test_what_is_deleted_between_a_decode_and_the_mount_stays_deleted(nodes: list[Node]) -> None:
     """Shards alone take deletions then, and are removed afterwards."""
     ours = nodes[1]
