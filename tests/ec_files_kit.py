@@ -60,6 +60,14 @@ class EcFiles:
             node.stub.VolumeEcShardsGenerate(pb.VolumeEcShardsGenerateRequest(volume_id=self.id), timeout=LIMIT_S)
         return self
 
+    def copied(self, volume_id: int, directory: Path) -> EcFiles:
+        """The same as a volume of another id, in another directory."""
+        copy = EcFiles(volume_id, directory)
+        for path in self.directory.glob(f"{self.id}.*"):
+            shutil.copy(path, copy.path(path.suffix))
+        copy.objects = {copy.fid(key): data for key, data in enumerate(self.objects.values(), 1)}
+        return copy
+
     def path(self, extension: str, directory: Path | None = None) -> Path:
         """Of one of the files, here or in another directory."""
         return (directory or self.directory) / f"{self.id}{extension}"

@@ -53,8 +53,14 @@ class SickNode(Volumed):
     def environment(self) -> dict[str, str]:
         return super().environment() | self._extra
 
+    def lay(self, files: EcFiles) -> None:
+        """Put all shards of a volume on the disks in turn, and their checksums on the first one."""
+        for disk, directory in enumerate(self.dirs):
+            files.lay(directory, ALL_SHARDS[disk :: len(self.dirs)])
+        shutil.copy(files.path(SIDECAR), self.dirs[0])
+
     def shard_path(self, files: EcFiles, shard: int) -> Path:
-        """Where a shard lies that `laid` has put there."""
+        """Where `lay` has put a shard."""
         return files.path(shard_extension(shard), self.dirs[shard % len(self.dirs)])
 
     def metrics(self) -> Scrape:
@@ -83,9 +89,7 @@ class SickNode(Volumed):
 
 
 def laid(files: EcFiles, home: Path, **options: Any) -> SickNode:
-    """A node with all shards of a volume on three disks, and their checksums on the first; it is to be started."""
+    """A node with a volume on three disks; it is to be started."""
     node = SickNode(home / "node", dirs=[home / f"d{disk}" for disk in range(3)], **options)
-    for disk, directory in enumerate(node.dirs):
-        files.lay(directory, ALL_SHARDS[disk::3])
-    shutil.copy(files.path(SIDECAR), node.dirs[0])
+    node.lay(files)
     return node

@@ -59,7 +59,7 @@ def test_objects_of_one_sick_shard_after_the_other(files: EcFiles, tmp_path: Pat
 
 
 def lose_one_after_the_other(files: EcFiles, node: SickNode) -> None:
-    end = 200_000
+    end = 2_000
     assert not files.wrong_at(node)
     for shard in range(4):
         node.spoil(node.shard_path(files, shard), end=end)
