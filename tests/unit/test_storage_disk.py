@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -27,6 +28,7 @@ from volumed.errors import (
     VolumeNotFound,
 )
 from volumed.formats.ttl import Ttl, parse_ttl
+from volumed.formats.vif import EcShardConfig
 from volumed.storage.expiry import Expiry, decide_expiry
 from volumed.storage.fileio import SpaceInfo
 from volumed.storage.space import automatic_volumes_max, is_space_low
@@ -210,6 +212,17 @@ def test_rescan_mounts_what_appeared(rig: Rig) -> None:
     rig.disk.unmount(2)
     assert [s.report.id for s in rig.disk.rescan()] == [2]
     assert rig.disk.rescan() == []
+
+
+def test_a_rescan_leaves_a_mounted_volume_alone_that_is_empty_and_was_encoded_once(rig: Rig) -> None:
+    """As a start finds it, its files are what an encode has left (erasure-coding.md 4.2)."""
+    rig.allocate()
+    volume = rig.disk.volumes[1]
+    volume.save_info(dataclasses.replace(volume.info, ec_shard_config=EcShardConfig(10, 4, 1, 1 << 20)))
+    rig.disk.rescan()
+    assert outcomes(rig.store(put(1, b"data"))) == [STORED]
+    rig.reopen_after_kill().mount(1)
+    assert rig.read(1, 1).data == b"data"
 
 
 def test_a_rescan_leaves_a_volume_alone_that_is_on_its_way(rig: Rig) -> None:

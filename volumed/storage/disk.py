@@ -411,9 +411,10 @@ class Disk:
         self.site.map.drop_unused()
 
     def _load_new(self, *, after_kill: bool) -> list[VolumeStatistics]:
-        recover_compactions(self.site, {*self._volumes, *self.arriving})
+        in_use = {*self._volumes, *self.arriving}
+        recover_compactions(self.site, in_use)
         added = []
-        for collection, volume_id in loadable_volumes(self.site, but_not=self.arriving):
+        for collection, volume_id in loadable_volumes(self.site, but_not=in_use):
             if volume_id in self._volumes:
                 continue
             try:
