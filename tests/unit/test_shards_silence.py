@@ -35,11 +35,13 @@ class Peers:
     def __init__(self) -> None:
         self.released = threading.Event()
         self.asked: list[str] = []
+        self.limits: list[float] = []
         self.answer: bytes | NeedleDeleted | None = None
         """Of the silent server, when it is silent no more."""
 
-    def read(self, address: str, _volume: Any, _key: int, wanted: Interval, _timeout_s: float) -> bytes:
+    def read(self, address: str, _volume: Any, _key: int, wanted: Interval, timeout_s: float) -> bytes:
         self.asked.append(address)
+        self.limits.append(timeout_s)
         if address == peer_address(SILENT):
             self.released.wait()
             if isinstance(self.answer, NeedleDeleted):
@@ -119,6 +121,15 @@ def test_who_answers_is_not_silent_any_more(
             assert isinstance(started.exception(LIMIT_S), NeedleDeleted)
         else:
             assert started.result(LIMIT_S) == (answer or None)
+
+
+def test_who_waits_hears_that_a_server_is_silent_before_he_gives_up(rig: Rig) -> None:
+    """Else he asks it again at once, to recover what it has not given."""
+    for patience in (HASTY, PATIENT):
+        assert rig.start(ON_SOUND, patience).result(LIMIT_S) == bytes(8)
+    hasty_s, patient_s = rig.peers.limits
+    assert hasty_s < HASTY.peer_s
+    assert patient_s < PATIENT.peer_s
 
 
 def test_who_answers_is_asked_first(rig: Rig) -> None:

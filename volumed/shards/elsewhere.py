@@ -32,6 +32,8 @@ _WAITING_PER_SERVER_MAX = 256
 _VOLUMES_MAX = 10_000
 _SILENT_S = 5.0
 """A server that did not answer is not asked for so long, unless nothing else helps."""
+_ANSWERED_SHARE = 0.9
+"""Of the patience of a read, after which a server is given up: what the read does then must know of it."""
 
 LookUp = Callable[[LookupEcVolume, float], EcLocations]
 
@@ -164,7 +166,7 @@ class OtherServers:
 
     def _read_from(self, sought: _Sought, locations: Sequence[Location], patience: Patience) -> bytes | None:
         late = False
-        until = time.monotonic() + patience.peer_s
+        until = time.monotonic() + _ANSWERED_SHARE * patience.peer_s
         for location in locations:
             address = peer_address(location)
             left_s = until - time.monotonic()
