@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -24,7 +25,7 @@ from volumed.bus.frames import (
     StoreResult,
 )
 from volumed.erasure.errors import NoSuchEcNeedle
-from volumed.errors import ClientError, CorruptNeedle, ReadOnlyVolume, RetryError, StaleGeneration
+from volumed.errors import ClientError, CorruptNeedle, DiskUnavailable, ReadOnlyVolume, RetryError, StaleGeneration
 from volumed.formats.checksum import crc32c
 from volumed.formats.needle import (
     FLAG_LAST_MODIFIED,
@@ -159,6 +160,17 @@ class TestReads:
         node.answers["peer:80"] = FakeAnswer(404, b"")
         assert ask(node, "GET", "/9,01aabbccdd") == (404, b"")
         assert len(node.sent) == 1
+
+    @pytest.mark.parametrize("status", [200, 404])
+    def test_only_what_nobody_has_while_a_disk_is_away_is_logged(
+        self, node: FakeNode, status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(node, "read_now", Mock(side_effect=DiskUnavailable("disk 1 is failed")))
+        node.locations = [Location("peer:80", "")]
+        node.answers["peer:80"] = FakeAnswer(status, b"")
+        assert ask(node, "GET", "/9,01aabbccdd")[0] == (200 if status == 200 else 500)
+        said = [record.message for record in caplog.records]
+        assert [line.endswith("/9,01aabbccdd: disk 1 is failed") for line in said] == [True] * (status == 404)
 
 
 class TestWrites:

@@ -99,9 +99,12 @@ async def handle_read(request: Request, node: Node) -> Response:
     except VolumeNotFound:
         return await _answer_from_elsewhere(request, node, query, path, volume_id)
     except (DiskUnavailable, EcReadFailed) as error:
-        _log.warning("%s %s: %s", request.request_id.decode(), request.path, error.text, extra={"volume": volume_id})
         max_age_s = _MOVED_MAX_AGE_S if isinstance(error, EcReadFailed) else _LOCATIONS_MAX_AGE_S
         response = await _answer_from_elsewhere(request, node, query, path, volume_id, max_age_s)
+        # What another server has is nothing to report: with a failed disk that may be most of what clients ask for.
+        if response.status in (404, 500):
+            request_id = request.request_id.decode()
+            _log.warning("%s %s: %s", request_id, request.path, error.text, extra={"volume": volume_id})
         # The object may be on the disk that does not serve, or in shards that come back: 404 would say that it is gone.
         return _broken(node) if response.status == 404 else response
     except NeedleNotFound:
