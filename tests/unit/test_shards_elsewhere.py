@@ -12,12 +12,14 @@ import grpc
 import pytest
 
 from tests.erasure_kit import SmallVolume
+from tests.processes import wait_until
 from tests.shards_kit import mounted
 from volumed.bus.calls import EcLocations, Location, LookupEcVolume
 from volumed.config.node import NodeConfig
 from volumed.erasure.layout import Interval
 from volumed.errors import NeedleDeleted, RetryError, VolumedError
 from volumed.security.settings import SecuritySettings, write_security
+from volumed.shards import locations
 from volumed.shards.elsewhere import OtherServers
 from volumed.shards.gathering import NoAnswer, Patience
 from volumed.shards.peers import ShardPeers, peer_address
@@ -173,6 +175,25 @@ def test_one_look_up_for_all_who_want_to_know(rig: Rig) -> None:
         thread.join()
     assert found == [b"12345678"] * 8
     assert rig.lookups == 1
+
+
+def test_who_only_wants_to_know_what_is_lost_has_the_master_asked_ahead(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No read waits for that, as long as reads go on."""
+    monkeypatch.setattr(locations, "_DOUBTED_S", 1000.0)
+    assert rig.read(Interval(4, 0, 8)) is None
+    assert rig.elsewhere.is_lost(9, 4)
+    assert rig.lookups == 1, "what has just been said is believed"
+    monkeypatch.setattr(locations, "_AHEAD_S", 1000.0)
+
+    def has_asked_again() -> bool:
+        assert rig.elsewhere.is_lost(9, 4), "all the time"
+        return rig.lookups > 2
+
+    wait_until(has_asked_again, timeout_s=LIMIT.peer_s, what="the master is asked again")
+    rig.answer = EcLocations({4: [rig.location]})
+    wait_until(lambda: not rig.elsewhere.is_lost(9, 4), timeout_s=LIMIT.peer_s, what="the shard is found")
 
 
 def test_a_deletion_there(rig: Rig) -> None:

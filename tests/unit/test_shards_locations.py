@@ -29,6 +29,15 @@ def test_only_complete_knowledge_lasts(shards: tuple[int, ...], lasts_s: float) 
     assert not locations.is_fresh(1000.0 + lasts_s)
 
 
+def test_the_master_is_asked_again_a_little_before_but_not_too_often() -> None:
+    locations = learnt(0)
+    assert not locations.is_ending(1000.7)
+    assert locations.is_ending(1000.8)
+    locations.renew(1000.1)
+    assert not locations.is_ending(1000.2)
+    assert locations.is_ending(1000.26)
+
+
 def test_nothing_is_known_at_first() -> None:
     assert not ShardLocations(RATIO).is_fresh(0.0)
     assert ShardLocations(RATIO).of(0) == []

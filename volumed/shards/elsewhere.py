@@ -15,7 +15,7 @@ from volumed.config.address import http_address, join_host_port
 from volumed.config.node import NodeConfig
 from volumed.erasure.layout import Interval
 from volumed.errors import NeedleDeleted, VolumedError
-from volumed.shards.gathering import PATIENT, NoAnswer, Patience
+from volumed.shards.gathering import HASTY, PATIENT, NoAnswer, Patience
 from volumed.shards.locations import ShardLocations
 from volumed.shards.occasional import Occasional
 from volumed.shards.peers import PeerError, ShardPeers, peer_address
@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 _SERVERS_MAX = 256
 _THREADS_PER_SERVER = 8
 _WAITING_PER_SERVER_MAX = 256
+_LOOK_UPS_MAX = 4
+_LOOK_UPS_WAITING_MAX = 256
 _VOLUMES_MAX = 10_000
 _SILENT_S = 5.0
 """A server that did not answer is not asked for so long, unless nothing else helps."""
@@ -45,6 +47,8 @@ class _Known:
         self.lock = threading.Lock()
         self.locations = ShardLocations(volume.source.layout.ratio)
         self.error: VolumedError | None = None
+        self.is_asked_ahead = False
+        """Somebody is about to ask the master while its last answer is still believed."""
 
 
 class _Sought(NamedTuple):
@@ -66,6 +70,7 @@ class OtherServers:
         self._master = http_address(config.masters[0]) if config.masters else ""
         self._look_up = look_up
         self._peers = peers
+        self._look_ups = BoundedThreads("shard-look-ups", _LOOK_UPS_MAX, _LOOK_UPS_WAITING_MAX)
         self._threads: dict[str, BoundedThreads] = {}
         """By address, those asked lately at the end."""
         self._lock = threading.Lock()
@@ -91,9 +96,13 @@ class OtherServers:
 
     def is_lost(self, volume_id: int, shard: int) -> bool:
         """Whether the master has said lately that no other server has a shard."""
-        known = self._volumes.get(volume_id)
-        if known is None or known.error is not None or not known.locations.is_fresh(time.monotonic()):
+        known, now_s = self._volumes.get(volume_id), time.monotonic()
+        if known is None or known.error is not None or not known.locations.is_fresh(now_s):
             return False
+        if known.locations.is_ending(now_s) and not known.is_asked_ahead:
+            known.is_asked_ahead = True
+            if self._look_ups.submit(partial(self._ask_ahead, volume_id, known)) is None:
+                known.is_asked_ahead = False
         return not self._others(known, shard)
 
     def renew(self, volume_id: int) -> None:
@@ -142,6 +151,14 @@ class OtherServers:
         finally:
             known.lock.release()
         return known
+
+    def _ask_ahead(self, volume_id: int, known: _Known) -> None:
+        try:
+            with known.lock:
+                if known.locations.is_ending(time.monotonic()):
+                    self._refresh(volume_id, known, HASTY)
+        finally:
+            known.is_asked_ahead = False
 
     def _refresh(self, volume_id: int, known: _Known, patience: Patience) -> None:
         try:

@@ -18,6 +18,8 @@ is.
 """
 _RENEWED_S = 0.25
 """How soon the master is asked again when a read could not do with what it has said."""
+_AHEAD_S = 0.25
+"""How long before what is believed ends the master is asked again, so that reads which go on need not wait for it."""
 _UNANSWERED_S = 2.0
 """How soon a master that did not answer is asked again."""
 
@@ -34,6 +36,10 @@ class ShardLocations:
     def is_fresh(self, now_s: float) -> bool:
         """Whether the master need not be asked."""
         return now_s < self._until_s
+
+    def is_ending(self, now_s: float) -> bool:
+        """Whether the master should be asked soon, by somebody who may wait."""
+        return now_s >= max(self._until_s - _AHEAD_S, self._asked_s + _RENEWED_S)
 
     def learn(self, found: Mapping[int, Sequence[Location]], now_s: float) -> None:
         """The master has answered."""
