@@ -17,7 +17,7 @@ import pytest
 
 from tests.storage_kit import ERROR, STORED, BreakableFiles, Rig, delete, outcomes, put
 from volumed.bus.calls import AllocateVolume, DeleteVolume, MarkReadonly
-from volumed.config.node import FreeSpaceLimit
+from volumed.config.node import DiskConfig, FreeSpaceLimit
 from volumed.errors import (
     DiskError,
     FormatError,
@@ -28,7 +28,7 @@ from volumed.errors import (
     VolumeNotFound,
 )
 from volumed.formats.ttl import Ttl, parse_ttl
-from volumed.formats.vif import EcShardConfig
+from volumed.formats.vif import EcShardConfig, VolumeInfo, encode_vif
 from volumed.storage.expiry import Expiry, decide_expiry
 from volumed.storage.fileio import SpaceInfo
 from volumed.storage.space import automatic_volumes_max, is_space_low
@@ -223,6 +223,25 @@ def test_a_rescan_leaves_a_mounted_volume_alone_that_is_empty_and_was_encoded_on
     assert outcomes(rig.store(put(1, b"data"))) == [STORED]
     rig.reopen_after_kill().mount(1)
     assert rig.read(1, 1).data == b"data"
+
+
+@pytest.mark.parametrize("has_mate", [True, False])
+def test_an_index_of_another_disk_does_not_go_with_what_an_encode_left(tmp_path: Path, has_mate: bool) -> None:
+    """With one directory for the indexes of all disks (erasure-coding.md 4.2)."""
+    index, mate = tmp_path / "index", tmp_path / "mate"
+    for directory in (index, mate):
+        directory.mkdir()
+    rig = Rig(tmp_path, index=index)
+    rig.node = msgspec.structs.replace(rig.node, disks=(rig.config, DiskConfig(1, str(mate), str(index))))
+    rig.path("7.dat").write_bytes(bytes(8))
+    rig.path("7.vif").write_bytes(encode_vif(VolumeInfo(ec_shard_config=EcShardConfig(10, 4, 1, 1 << 20))))
+    (index / "7.idx").write_bytes(bytes(17))
+    if has_mate:
+        (mate / "7.dat").write_bytes(bytes(100))
+    assert rig.disk.volumes == {}
+    assert not rig.path("7.dat").exists()
+    assert (index / "7.idx").exists() == has_mate
+    rig.close()
 
 
 def test_a_rescan_leaves_a_volume_alone_that_is_on_its_way(rig: Rig) -> None:

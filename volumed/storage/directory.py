@@ -152,7 +152,9 @@ def _is_loadable(site: DiskSite, paths: VolumePaths, *, despite_shards: bool) ->
     if info.ec_shard_config is not None and has_data and os.path.getsize(dat) <= SUPERBLOCK_LENGTH:
         _log.warning("removing %s, left over from erasure coding", dat)
         files.remove(dat)
-        files.remove(paths.index(".idx"))
+        mates = (os.path.join(mate, os.path.basename(dat)) for mate in site.index_mates)
+        if not any(map(files.exists, mates)):
+            files.remove(paths.index(".idx"))
         return False
     has_index = files.exists(paths.index(INDEX)) or files.exists(paths.data(INDEX))
     if has_index and not (despite_shards and has_data):
