@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from tests.ec_sets import SHARDS, EncodedSet
 from tests.erasure_kit import FailingIO
 from tests.hand_shell import HandShell
-from tests.storage_kit import Rig
+from tests.storage_kit import BreakableFiles, Rig
 from volumed.bus.calls import DeleteVolume
 from volumed.bus.ec_calls import MountShards
 from volumed.bus.events import ShardsChanged
@@ -111,6 +112,28 @@ def test_what_cannot_be_mounted_stays_and_nothing_waits_for_it(rig: Rig, encoded
     before = worker.names()
     assert worker.start() == {8: list(SHARDS)}
     assert worker.names() == before
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_what_cannot_be_read_of_one_volume_keeps_no_other_from_being_mounted(
+    tmp_path: Path, encoded: EncodedSet, has_index: bool
+) -> None:
+    files = BreakableFiles()
+    rig = Rig(tmp_path, files)
+    encoded.place(rig.directory, 8)
+    interrupted(rig, encoded, 4 * MIB, has_index)
+    for _ in range(2 if has_index else 1):
+        files.break_next("read_at", f"{VOLUME}.vif", errno.EIO)
+    worker = Worker(rig)
+    assert worker.start() == {8: list(SHARDS)}
+    assert {"ec00", "ec01"} <= worker.names(), "nobody knows whether they are of use"
+    rig.close()
+
+
+def test_shards_of_which_nobody_can_tell_the_layout_stay(rig: Rig, encoded: EncodedSet) -> None:
+    interrupted(rig, encoded, 14 * MIB, index=True)
+    rig.path(f"{VOLUME}.vif").write_bytes(b"{")
+    assert {"ec00", "ec01", "ecx"} <= Worker(rig).names()
 
 
 def interrupted(rig: Rig, encoded: EncodedSet, dat_size: int, index: bool) -> None:

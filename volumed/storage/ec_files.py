@@ -17,7 +17,7 @@ from volumed.erasure.geometry import FoundFile
 from volumed.erasure.names import INDEX, INFO, JOURNAL, MIRRORING, SIDECAR, parse_ec_name
 from volumed.formats.vif import decode_vif
 from volumed.formats.volumename import format_base_name
-from volumed.storage.fileio import FileIO, error_text
+from volumed.storage.fileio import FileIO, error_text, file_error
 from volumed.storage.site import DiskSite, VolumePaths
 
 __all__ = [
@@ -69,18 +69,27 @@ def _list(files: FileIO, directory: str, volume_id: int) -> dict[str, FileStat]:
 
 def clear_at_start(site: DiskSite) -> None:
     """Remove what operations and copies that did not end have left, and shards of encodes that were interrupted beside
-    a complete `.dat` (4.3): before anything is loaded. Raises `OSError`."""
+    a complete `.dat` (4.3): before anything is loaded. What the disk refuses of one volume is logged. Raises
+    `OSError`."""
     for files in list_ec_files(site).values():
-        paths = site.paths(files.collection, files.volume_id)
-        for in_index, name in files.leftovers:
-            remove_logged(site.files, _in_directory(site, name, in_index=in_index), "it is not complete")
-        for shard in files.empty_shards:
-            if shard.is_stale:
-                path = _in_directory(site, shard.name, in_index=shard.in_index_directory)
-                remove_logged(site.files, path, "an empty shard, older than an hour")
-        has_any = files.shards or files.has_index
-        if has_any and judge(files, _ratio(site.files, paths)) is Verdict.RECLAIM:
-            remove_ec_files(site, files, "left by an encode that was interrupted; the volume itself is complete")
+        try:
+            _clear(site, files)
+        except OSError as error:
+            _log.error("ec volume %d is not cleared: %s", files.volume_id, file_error("start", error).text)
+
+
+def _clear(site: DiskSite, files: EcFiles) -> None:
+    for in_index, name in files.leftovers:
+        remove_logged(site.files, _in_directory(site, name, in_index=in_index), "it is not complete")
+    for shard in files.empty_shards:
+        if shard.is_stale:
+            path = _in_directory(site, shard.name, in_index=shard.in_index_directory)
+            remove_logged(site.files, path, "an empty shard, older than an hour")
+    if not (files.shards or files.has_index):
+        return
+    ratio = _ratio(site.files, site.paths(files.collection, files.volume_id))
+    if ratio is not None and judge(files, ratio) is Verdict.RECLAIM:
+        remove_ec_files(site, files, "left by an encode that was interrupted; the volume itself is complete")
 
 
 def mountable_shards(site: DiskSite, *, alone: bool) -> dict[VolumeKey, list[int]]:
@@ -90,16 +99,25 @@ def mountable_shards(site: DiskSite, *, alone: bool) -> dict[VolumeKey, list[int
     found: dict[VolumeKey, list[int]] = {}
     for key, files in list_ec_files(site).items():
         is_whole = files.has_filled_index and (files.has(INFO) or files.has(SIDECAR))
-        is_ready = is_whole or (alone and files.has_index)
-        if is_ready and judge(files, _ratio(site.files, site.paths(*key))) is Verdict.MOUNT:
+        if not (is_whole or (alone and files.has_index)):
+            continue
+        try:
+            ratio = _ratio(site.files, site.paths(*key)) or DEFAULT_RATIO
+        except OSError as error:
+            _log.error("ec volume %d is not mounted: %s", files.volume_id, file_error("start", error).text)
+            continue
+        if judge(files, ratio) is Verdict.MOUNT:
             found[key] = sorted(files.shards)
     return found
 
 
-def _ratio(files: FileIO, paths: VolumePaths) -> Ratio:
-    """Of the `.vif`, or the default one (4.3.4)."""
+def _ratio(files: FileIO, paths: VolumePaths) -> Ratio | None:
+    """Of the `.vif`, or the default one (4.3.4); None when one cannot be understood. Raises `OSError`."""
     for found in _found_files(files, paths, INFO):
-        config = decode_vif(found.content).ec_shard_config
+        info = decode_vif(found.content)
+        if not info.intact:
+            return None
+        config = info.ec_shard_config
         if config is not None and config.data_shards > 0:
             return Ratio(config.data_shards, config.parity_shards)
     return DEFAULT_RATIO
