@@ -171,7 +171,7 @@ def test_a_needle_that_is_deleted_while_it_is_checked(rig: Rig) -> None:
 
     async def test() -> None:
         clients = rig.clients(lambda _: LONG, 2, afresh=True)
-        await rig.until(lambda: rig.waiting == 2)
+        await rig.until(lambda: rig.waiting == 2 and rig.reader.count("check") == 1)
         rig.reader.deleted.add(LONG)
         rig.reader.released.set()
         first, second = await asyncio.gather(*clients, return_exceptions=True)
