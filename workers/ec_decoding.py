@@ -131,7 +131,9 @@ class EcDecoding:
             if VolumeFlag.NO_WRITE_OR_DELETE in volume.flags:
                 # What was deleted meanwhile was deleted in the shards only.
                 self._takeover.decoded(task.volume_id, task.disks, decoded.deleted)
-            self._takeover.mounted(task.volume_id, partial(self._jobs.end, job), partial(self._jobs.end, job))
+                self._takeover.mounted(task.volume_id, partial(self._jobs.end, job), partial(self._jobs.end, job))
+            else:
+                self._jobs.end(job)
 
         def done(error: VolumedError | None) -> None:
             if error is not None:

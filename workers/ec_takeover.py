@@ -93,7 +93,7 @@ class EcTakeover:
 
     def mounted(self, volume_id: int, done: Callable[[], None], failed: Failed) -> None:
         """A volume is mounted. Fronts see it, and what they delete in the shards from now on they delete in it as well;
-        what they have deleted before is in the journals. After a failure it is to be called again."""
+        what they have deleted before is in the journals. After a failure comes `mounted_before`."""
         found, volume = self._decoded.pop(volume_id, None), self._disk.volumes.get(volume_id)
         if found is None or volume is None:
             done()
@@ -119,6 +119,15 @@ class EcTakeover:
             failed(told)
 
         self._shell.in_background(work, lambda dues: self._delete(volume, dues, ended, broken), broken, Work.ELSEWHERE)
+
+    def mounted_before(self, volume_id: int, done: Callable[[], None], failed: Failed) -> None:
+        """Somebody wants a volume mounted that is: repeat what has failed then. One that nobody has told of since its
+        decode may have needles that were written anew."""
+        found = self._decoded.get(volume_id)
+        if found is not None and found.end:
+            self.mounted(volume_id, done, failed)
+        else:
+            done()
 
     # Both
 

@@ -188,7 +188,8 @@ class VolumeHost:
     def _mount(self, request: calls.MountVolume, reply: Reply) -> None:
         def done(mounted: VolumeStatistics | None) -> None:
             self._tell_changes(mounted=[mounted] if mounted else [])
-            self._ec_takeover.mounted(request.volume_id, reply.result, reply.error)
+            take_over = self._ec_takeover.mounted if mounted else self._ec_takeover.mounted_before
+            take_over(request.volume_id, reply.result, reply.error)
 
         self._tiering.mount(request.volume_id, request.collection, done, reply.error)
 

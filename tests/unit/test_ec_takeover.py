@@ -70,8 +70,8 @@ class Worker:
     def mount(self) -> list[str]:
         """What becomes of it."""
         ended: list[str] = []
-        self.rig.disk.mount(1)
-        self.takeover.mounted(1, lambda: ended.append("done"), lambda error: ended.append(str(error)))
+        take_over = self.takeover.mounted if self.rig.disk.mount(1) else self.takeover.mounted_before
+        take_over(1, lambda: ended.append("done"), lambda error: ended.append(str(error)))
         return ended
 
     def deleted(self) -> set[int]:
@@ -177,6 +177,15 @@ def test_a_mount_that_could_not_learn_them_is_repeated(worker: Worker) -> None:
     worker.rig.store(put(2, b"anew"))
     assert worker.mount() == ["done"]
     assert (worker.deleted(), worker.rig.read(1, 2).data) == ({3}, b"anew")
+
+
+def test_a_volume_that_was_mounted_by_a_rescan_learns_nothing(worker: Worker) -> None:
+    """Likewise."""
+    worker.decode()
+    worker.rig.disk.mount(1)
+    worker.delete_in_shards(2)
+    assert worker.mount() == ["done"]
+    assert worker.deleted() == set()
 
 
 @pytest.mark.parametrize("is_read_only", [True, False])
