@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.erasure_kit import RATIO, WIDTH, SmallVolume
@@ -159,6 +160,19 @@ def test_disks_that_do_not_know_their_run_are_one_volume(made: Made) -> None:
     disks = [mounted(volume, encoded, [disk_id, disk_id + 1], disk_id=disk_id, encode_ts_ns=0) for disk_id in range(2)]
     node = SmallNode(FakeElsewhere(volume), *disks)
     assert {shard: disk.disk_id for shard, disk in node.volume.here.items()} == {0: 0, 1: 0, 2: 1}
+
+
+def test_a_shard_that_was_cut_off_does_not_say_where_needles_are(made: Made) -> None:
+    """Of shards in the old layout, when nothing tells how long the volume was, the longest does, on whatever disk."""
+    volume, encoded = made
+    cut, whole = (mounted(volume, encoded, [disk_id], disk_id=disk_id) for disk_id in range(2))
+    disks = []
+    for disk, length in ((cut, MIB), (whole, 3 << 30)):
+        shards = dict.fromkeys(disk.record.shards, length)
+        record = msgspec.structs.replace(disk.record, block_size=0, dat_size=0, shards=shards)
+        disks.append(disk._replace(record=record, raw=record.encode()))
+    together, alone = SmallNode(FakeElsewhere(volume), *disks), SmallNode(FakeElsewhere(volume), disks[1])
+    assert together.volume.source.layout == alone.volume.source.layout
 
 
 def test_a_deletion_is_not_overlooked_when_the_volume_goes(made: Made) -> None:

@@ -47,7 +47,8 @@ class NodeEcVolume(NamedTuple):
         here = {shard: disk for disk in reversed(fitting) for shard in disk.record.shards}
         ratio = Ratio(first.data_shards, first.parity_shards)
         geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
-        layout = geometry.layout(max(first.shards.values(), default=0))
+        longest = max((length for disk in fitting for length in disk.record.shards.values()), default=0)
+        layout = geometry.layout(longest)
         source = EcSource(volume_id, first.version, layout, tuple(sorted(here)))
         return cls(volume_id, fitting, here, source)
 
