@@ -130,6 +130,18 @@ def test_what_cannot_be_read_of_one_volume_keeps_no_other_from_being_mounted(
     rig.close()
 
 
+def test_checksums_that_cannot_be_read_keep_no_shard_from_being_mounted(tmp_path: Path, encoded: EncodedSet) -> None:
+    """As those that are damaged do not."""
+    files = BreakableFiles()
+    rig = Rig(tmp_path, files)
+    encoded.place(rig.directory, VOLUME)
+    worker = Worker(rig)
+    for _ in range(3):
+        files.break_next("read_at", ".ecsum", errno.EIO)
+    assert worker.start() == {VOLUME: list(SHARDS)}
+    rig.close()
+
+
 def test_shards_of_which_nobody_can_tell_the_layout_stay(rig: Rig, encoded: EncodedSet) -> None:
     interrupted(rig, encoded, 14 * MIB, index=True)
     rig.path(f"{VOLUME}.vif").write_bytes(b"{")

@@ -148,14 +148,20 @@ def has_shards_in(files: FileIO, directory: str, base_name: str) -> bool:
 
 
 def find_file(files: FileIO, paths: VolumePaths, extension: str) -> FoundFile | None:
-    """A small file of a volume: the one in the data directory, or else in the index directory. An empty `.vif` is none.
-    Raises `OSError`."""
+    """A small file of a volume: the one in the data directory, or else in the index directory. An empty `.vif` is none;
+    checksums that cannot be read are empty, since shards are as good without them. Raises `OSError`."""
     return next(_found_files(files, paths, extension), None)
 
 
 def _found_files(files: FileIO, paths: VolumePaths, extension: str) -> Iterator[FoundFile]:
     for path in paths.places(extension):
-        content = files.read_file(path)
+        try:
+            content = files.read_file(path)
+        except OSError as error:
+            if extension != SIDECAR:
+                raise
+            _log.error("%s is as good as damaged: %s", path, error_text(error))
+            content = b""
         if content or (content is not None and extension != INFO):
             yield FoundFile(path, content)
 
