@@ -56,15 +56,6 @@ def test_the_nearest_shards_are_read_first_and_no_more_than_needed(made: tuple[S
     assert [wanted.shard for wanted in reads.asked] == [0, 4, 2, 1, 3]
 
 
-def test_a_shard_that_the_ratio_does_not_have_is_of_no_use(made: tuple[SmallVolume, Encoded]) -> None:
-    """Of another encode, for instance."""
-    volume, encoded = made
-    reads = ShardReads(volume, lost=[0])
-    reads.files[20] = reads.files[4]
-    found = answered(read_needle(volume.source(encoded, preference=(20, 4)), volume.rows[0]), reads)
-    assert found.needle.data == volume.contents[volume.rows[0][0]]
-
-
 def test_too_few(made: tuple[SmallVolume, Encoded]) -> None:
     volume, encoded = made
     with pytest.raises(TooFewShards) as failure:

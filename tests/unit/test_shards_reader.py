@@ -175,6 +175,18 @@ def test_a_shard_that_was_cut_off_does_not_say_where_needles_are(made: Made) -> 
     assert together.volume.source.layout == alone.volume.source.layout
 
 
+def test_a_shard_that_the_ratio_does_not_have_is_of_no_use(made: Made) -> None:
+    """Of an encode with another ratio, for instance."""
+    volume, encoded = made
+    disk = mounted(volume, encoded, [3, 4])
+    record = msgspec.structs.replace(disk.record, block_size=0, dat_size=0)
+    strays = msgspec.structs.replace(record, shards=record.shards | {20: 3 << 30})
+    alone, with_stray = (
+        SmallNode(FakeElsewhere(volume), disk._replace(record=each, raw=each.encode())) for each in (record, strays)
+    )
+    assert with_stray.volume.source == alone.volume.source
+
+
 def test_a_deletion_is_not_overlooked_when_the_volume_goes(made: Made) -> None:
     """Its entries leave the map while a read is under way; what another disk says still counts."""
     volume, encoded = made

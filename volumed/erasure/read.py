@@ -51,7 +51,7 @@ class EcSource(NamedTuple):
     version: int
     layout: Layout
     preference: tuple[int, ...] = ()
-    """Shards to recover from, the nearest first; ids that are left out come last."""
+    """Shards of the ratio to recover from, the nearest first; ids that are left out come last."""
 
 
 class FoundNeedle(NamedTuple):
@@ -138,10 +138,8 @@ class _Pieces:
         return erasure_code(source.layout.ratio).recover(good, [column.shard])[0]
 
     def _order(self) -> list[int]:
-        """What could not be read a moment ago comes last: it may take long to fail again. A shard that the ratio does
-        not have may lie around, and is of no use."""
-        there = range(self.source.layout.ratio.total)
-        shards = dict.fromkeys((*(shard for shard in self.source.preference if shard in there), *there))
+        """What could not be read a moment ago comes last: it may take long to fail again."""
+        shards = dict.fromkeys((*self.source.preference, *range(self.source.layout.ratio.total)))
         return sorted(shards, key=self.failed.__contains__)
 
 

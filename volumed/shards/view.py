@@ -47,9 +47,10 @@ class NodeEcVolume(NamedTuple):
         here = {shard: disk for disk in reversed(fitting) for shard in disk.record.shards}
         ratio = Ratio(first.data_shards, first.parity_shards)
         geometry = Geometry(ratio, first.block_size, first.encode_ts_ns, first.dat_size)
-        longest = max((length for disk in fitting for length in disk.record.shards.values()), default=0)
-        layout = geometry.layout(longest)
-        source = EcSource(volume_id, first.version, layout, tuple(sorted(here)))
+        # A shard that the ratio does not have may lie around, and is of no use.
+        lengths = [disk.record.shards.get(shard, 0) for disk in fitting for shard in range(ratio.total)]
+        useful = tuple(shard for shard in range(ratio.total) if shard in here)
+        source = EcSource(volume_id, first.version, geometry.layout(max(lengths)), useful)
         return cls(volume_id, fitting, here, source)
 
     @property
