@@ -53,11 +53,12 @@ def path_of(node: Node, name: str) -> Path:
 
 
 def files(node: Node, volume_id: int) -> dict[str, int]:
-    """Names and lengths; a `.vif` has any length."""
-    return {
-        path.name: -1 if path.suffix == ".vif" else path.stat().st_size
-        for path in node.server.dirs[0].glob(f"{volume_id}.*")
-    }
+    """Names and lengths; a `.vif` has any length. Files may come and go."""
+    found = {}
+    for path in node.server.dirs[0].glob(f"{volume_id}.*"):
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = -1 if path.suffix == ".vif" else path.stat().st_size
+    return found
 
 
 def coding_process(node: Node, title: str) -> list[int]:

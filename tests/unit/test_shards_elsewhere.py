@@ -108,7 +108,8 @@ def message(data: bytes = b"", identity: int = RUN, *, deleted: bool = False) ->
     return pb.VolumeEcShardReadResponse(data=data, encode_ts_ns=identity, is_deleted=deleted)
 
 
-def test_a_piece_is_asked_for_by_needle_and_encode_run(rig: Rig) -> None:
+def test_a_piece_is_asked_for_by_needle_and_encode_run(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locations, "_DOUBTED_S", 1000.0)
     rig.holder.answers = [message(b"1234"), message(b"5678")]
     assert rig.read() == b"12345678"
     (asked,) = rig.holder.asked
@@ -165,7 +166,8 @@ def test_a_master_that_cannot_be_asked(rig: Rig) -> None:
     assert rig.elsewhere.lookup_failure(8) == ""
 
 
-def test_one_look_up_for_all_who_want_to_know(rig: Rig) -> None:
+def test_one_look_up_for_all_who_want_to_know(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locations, "_DOUBTED_S", 1000.0)
     rig.holder.answers = [message(b"12345678")]
     found: list[bytes | None] = []
     threads = [threading.Thread(target=lambda: found.append(rig.read())) for _ in range(8)]
