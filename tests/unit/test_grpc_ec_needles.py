@@ -95,18 +95,24 @@ def test_a_shard_that_only_another_run_has(rig: Rig) -> None:
         rig.read(1)
 
 
-def test_a_disk_that_does_not_give_a_shard_is_not_the_whole_server(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [(0, "ec shard 9.0 cannot be read"), (1, "ec volume 9: no disk reads its index")],
+    ids=["shard", "index"],
+)
+def test_a_disk_that_does_not_answer_is_not_the_whole_server(rig: Rig, key: int, text: str) -> None:
     """Whoever hears UNAVAILABLE does without the shards of all other disks, too. So does who hears nothing in time."""
     hung = HungFiles()
-    rig.script.disks = [rig.new._replace(files=ShardFiles(hung, 1))]
+    rig.script.disks = [rig.new._replace(files=ShardFiles(hung, 2))]
     with ThreadPoolExecutor(1) as threads:
         try:
-            patient = threads.submit(rig.read)
-            wait_until(lambda: hung.asked == 1, timeout_s=LIMIT_S, what="the first read")
+            patient = threads.submit(rig.read, file_key=key)
+            wait_until(lambda: hung.asked > 0, timeout_s=LIMIT_S, what="the first read")
             for left_s in (0.1, 0.0):
-                with pytest.raises(VolumedError, match=r"^ec shard 9\.0 cannot be read$") as failure:
-                    rig.read(left_s=left_s)
-                assert failure.value.code is Code.UNKNOWN
+                with pytest.raises(VolumedError) as failure:
+                    rig.read(left_s=left_s, file_key=key)
+                assert (failure.value.text, failure.value.code) == (text, Code.UNKNOWN)
+            assert not patient.done(), "who has little time hears of it earlier"
         finally:
             hung.thawed.set()
         assert patient.result(LIMIT_S) == [(NEW, False, NOW_NS)]

@@ -37,6 +37,10 @@ class Patience(NamedTuple):
     disk_s: float
     peer_s: float
 
+    def within(self, limit_s: float) -> Patience:
+        """The same for somebody who waits no longer than that for a disk."""
+        return self if self.disk_s <= limit_s else self._replace(disk_s=max(0.0, limit_s))
+
 
 HASTY = Patience(2.0, 3.0)
 PATIENT = Patience(30.0, 10.0)

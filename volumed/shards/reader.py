@@ -6,6 +6,7 @@ else waits, and is for threads.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -124,9 +125,10 @@ class EcReader:
         columns = {shard: volume.here[shard].read_now(shard, offset, length) for shard in nearest[: ratio.data]}
         return erasure_code(ratio).recover(columns, [lost])[0]
 
-    def find_row(self, volume: NodeEcVolume, key: int) -> Row:
-        """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, `RetryError`."""
-        return self._patiently(volume, key, self._find_row)
+    def find_row(self, volume: NodeEcVolume, key: int, limit_s: float = math.inf) -> Row:
+        """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, and `RetryError` when no disk gives it,
+        after ``limit_s`` if only one is asked."""
+        return self._patiently(volume, key, self._find_row, limit_s=limit_s)
 
     def read(
         self,
@@ -165,7 +167,7 @@ class EcReader:
 
     def read_shard(self, disk: MountedShards, piece: Interval, limit_s: float = PATIENT.disk_s) -> bytes:
         """Bytes of a shard, fewer at its end. Raises `RetryError` when its disk does not give them in that time."""
-        patience = PATIENT._replace(disk_s=min(limit_s, PATIENT.disk_s))
+        patience = PATIENT.within(limit_s)
         try:
             if self._unreadable.has_failed(disk, piece):
                 raise NoAnswer(late=False)
@@ -233,11 +235,17 @@ class EcReader:
         return self._finish(read_span(gathering.volume.source, offset, length, without), gathering)
 
     def _patiently(
-        self, volume: NodeEcVolume, key: int, attempt: Callable[[Gathering], _Result], recovers: bool = True
+        self,
+        volume: NodeEcVolume,
+        key: int,
+        attempt: Callable[[Gathering], _Result],
+        recovers: bool = True,
+        limit_s: float = math.inf,
     ) -> _Result:
         """Once in haste, and then with patience, if something was late or has perhaps moved to another server; not too
-        many at once have that."""
-        hasty = Gathering(self._disks, self._elsewhere, volume, key, HASTY, may_recover=recovers)
+        many at once have that. ``limit_s``: how long a disk may take, in both together."""
+        patience = HASTY.within(limit_s)
+        hasty = Gathering(self._disks, self._elsewhere, volume, key, patience, may_recover=recovers)
         try:
             return attempt(hasty)
         except TooFewShards as error:
@@ -251,7 +259,8 @@ class EcReader:
         try:
             self._elsewhere.renew(volume.volume_id)
             now = self.find(volume.volume_id) or volume
-            return attempt(Gathering(self._disks, self._elsewhere, now, key, PATIENT, may_recover=recovers))
+            patience = PATIENT.within(limit_s - HASTY.disk_s)
+            return attempt(Gathering(self._disks, self._elsewhere, now, key, patience, may_recover=recovers))
         except TooFewShards as error:
             raise self._failed(volume.volume_id, error) from None
         finally:

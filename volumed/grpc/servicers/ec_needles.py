@@ -44,7 +44,7 @@ class EcNeedlesServicer:
     def _read(self, request: pb.VolumeEcShardReadRequest, call: Call) -> Iterator[pb.VolumeEcShardReadResponse]:
         volume = self._volume_of(request)
         disk, identity = volume.here[request.shard_id], volume.encode_ts_ns
-        if request.file_key and self._is_deleted(volume, request.file_key):
+        if request.file_key and self._is_deleted(volume, request.file_key, _ANSWERED_SHARE * call.left_s):
             yield pb.VolumeEcShardReadResponse(is_deleted=True, encode_ts_ns=identity)
             return
         for piece in _pieces(request, disk.record.data_base + shard_extension(request.shard_id)):
@@ -87,10 +87,10 @@ class EcNeedlesServicer:
             raise OtherEncodeRun.of(request.volume_id, request.shard_id)
         raise EcShardNotFound.of(request.volume_id, request.shard_id)
 
-    def _is_deleted(self, volume: NodeEcVolume, key: int) -> bool:
+    def _is_deleted(self, volume: NodeEcVolume, key: int, limit_s: float) -> bool:
         """Of a needle that is not known here nothing is known."""
         try:
-            self._ec.find_row(volume, key)
+            self._ec.find_row(volume, key, limit_s)
         except NeedleDeleted:
             return True
         except NeedleNotFound:
