@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from volumed.bus.ec_calls import TakeOverDeletions
 from volumed.bus.router import Reply
-from volumed.errors import VolumedError
+from volumed.errors import VolumeBusy, VolumedError
 from volumed.storage.disk import Disk
 from volumed.storage.ec_files import paths_elsewhere
 from volumed.storage.site import VolumePaths
@@ -88,17 +88,17 @@ class EcTakeover:
         self._decoded[volume_id] = _Decoded(disks, known)
 
     def forget(self, volume_id: int) -> None:
-        """A volume is unmounted: what its files have now is not known here."""
+        """A volume has learnt it, or is unmounted: what its files have now is not known here."""
         self._decoded.pop(volume_id, None)
 
     def mounted(self, volume_id: int, done: Callable[[], None], failed: Failed) -> None:
         """A volume is mounted. Fronts see it, and what they delete in the shards from now on they delete in it as well;
         what they have deleted before is in the journals. After a failure comes `mounted_before`."""
-        found, volume = self._decoded.pop(volume_id, None), self._disk.volumes.get(volume_id)
+        found, volume = self._decoded.get(volume_id), self._disk.volumes.get(volume_id)
         if found is None or volume is None:
             done()
             return
-        decoded = found._replace(end=found.end or volume.dat_end)
+        decoded = self._decoded[volume_id] = found._replace(end=found.end or volume.dat_end)
         volume.held_while = "being mounted"
 
         def work() -> list[Due]:
@@ -108,11 +108,11 @@ class EcTakeover:
 
         def ended() -> None:
             volume.held_while = ""
+            self.forget(volume_id)
             done()
 
         def broken(error: Exception) -> None:
             volume.held_while = ""
-            self._decoded[volume_id] = decoded
             told = refusal(_doing(volume_id), error)
             # A mount goes on with the next disk, and its client hears nothing of this.
             _log.error("%s", told)
@@ -123,11 +123,13 @@ class EcTakeover:
     def mounted_before(self, volume_id: int, done: Callable[[], None], failed: Failed) -> None:
         """Somebody wants a volume mounted that is: repeat what has failed then. One that nobody has told of since its
         decode may have needles that were written anew."""
-        found = self._decoded.get(volume_id)
-        if found is not None and found.end:
-            self.mounted(volume_id, done, failed)
-        else:
+        found, volume = self._decoded.get(volume_id), self._disk.volumes.get(volume_id)
+        if found is None or not found.end or volume is None:
             done()
+        elif volume.held_while:
+            failed(VolumeBusy(f"volume {volume_id} is {volume.held_while}"))  # perhaps by that
+        else:
+            self.mounted(volume_id, done, failed)
 
     # Both
 

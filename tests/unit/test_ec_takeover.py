@@ -179,6 +179,31 @@ def test_a_mount_that_could_not_learn_them_is_repeated(worker: Worker) -> None:
     assert (worker.deleted(), worker.rig.read(1, 2).data) == ({3}, b"anew")
 
 
+def test_who_mounts_while_they_are_learnt_is_not_told_that_it_is_done(worker: Worker) -> None:
+    """He might remove the shards."""
+    worker.decode()
+    worker.delete_in_shards(2)
+    worker.shell.waiting = []
+    first = worker.mount()
+    assert worker.mount() == ["volume 1 is being mounted"]
+    worker.shell.go_on()
+    assert first == worker.mount() == ["done"]
+    assert worker.deleted() == {2}
+
+
+def test_a_mount_is_not_repeated_while_something_else_has_the_volume(worker: Worker) -> None:
+    worker.decode()
+    worker.delete_in_shards(2)
+    worker.rig.files.break_next("write_at", "1.idx", errno.ENOSPC)
+    worker.mount()
+    worker.shell.waiting = []
+    worker.call(StartEncode(1, ""))
+    assert worker.mount() == ["volume 1 is being encoded"]
+    worker.shell.go_on()
+    assert worker.mount() == ["done"]
+    assert worker.deleted() == {2}
+
+
 def test_a_volume_that_was_mounted_by_a_rescan_learns_nothing(worker: Worker) -> None:
     """Likewise."""
     worker.decode()
