@@ -65,7 +65,6 @@ _SETTLE_S = 3.0
 _ENDED_KEPT_MAX = 64
 
 
-
 @dataclass(slots=True)
 class _Move:
     """A move under way, or one that ended and was not looked at since."""
