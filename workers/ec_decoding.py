@@ -82,10 +82,7 @@ class EcDecoding:
         require_collection(volume.collection, request.collection)
         if volume.sealed:
             raise CompactionError.sealed(volume.dat.path)
-        if volume.compacting:
-            raise VolumeBusy.compacting(volume.volume_id)
-        if volume.held_while:
-            raise VolumeBusy(f"volume {volume.volume_id} is {volume.held_while}")
+        volume.require_free()
         return volume
 
     def _release(self, volume_id: int, volume: Volume | None) -> None:

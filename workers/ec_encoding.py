@@ -13,7 +13,7 @@ from volumed.bus.ec_calls import StartEncode
 from volumed.bus.router import Reply
 from volumed.erasure.encode import Encoded
 from volumed.erasure.errors import EcInterrupted
-from volumed.errors import DiskError, VolumeBusy, VolumeNotFound, VolumeUnavailable
+from volumed.errors import DiskError, VolumeNotFound, VolumeUnavailable
 from volumed.formats.vif import VolumeInfo
 from volumed.formats.volumename import require_collection
 from volumed.storage.disk import Disk
@@ -102,8 +102,5 @@ class EcEncoding:
             raise VolumeUnavailable.of(volume.volume_id, volume.unavailable_reason)
         if volume.is_remote:
             raise DiskError(f"open {volume.paths.data('.dat')}: no such file or directory")
-        if volume.compacting:
-            raise VolumeBusy.compacting(volume.volume_id)
-        if volume.held_while:
-            raise VolumeBusy(f"volume {volume.volume_id} is {volume.held_while}")
+        volume.require_free()
         return volume

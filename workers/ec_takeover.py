@@ -126,8 +126,11 @@ class EcTakeover:
         found, volume = self._decoded.get(volume_id), self._disk.volumes.get(volume_id)
         if found is None or not found.end or volume is None:
             done()
-        elif volume.held_while:
-            failed(VolumeBusy(f"volume {volume_id} is {volume.held_while}"))  # perhaps by that
+            return
+        try:
+            volume.require_free()  # perhaps it is being learnt at this moment
+        except VolumeBusy as error:
+            failed(error)
         else:
             self.mounted(volume_id, done, failed)
 

@@ -200,6 +200,10 @@ def test_a_mount_is_not_repeated_while_something_else_has_the_volume(worker: Wor
     worker.call(StartEncode(1, ""))
     assert worker.mount() == ["volume 1 is being encoded"]
     worker.shell.go_on()
+    volume = worker.rig.disk.volumes[1]
+    volume.compacting = True
+    assert worker.mount() == [str(VolumeBusy.compacting(1))]
+    volume.compacting = False
     assert worker.mount() == ["done"]
     assert worker.deleted() == {2}
 

@@ -438,10 +438,7 @@ class Disk:
         """Withdraw a volume from readers, then from this process."""
         if volume.flushing:
             raise VolumeBusy(f"volume {volume.volume_id} is being flushed")
-        if volume.compacting:
-            raise VolumeBusy.compacting(volume.volume_id)
-        if volume.held_while:
-            raise VolumeBusy(f"volume {volume.volume_id} is {volume.held_while}")
+        volume.require_free()
         statistics = volume.statistics()
         try:
             with self.site.map.begin() as txn:

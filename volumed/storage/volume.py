@@ -25,6 +25,7 @@ from volumed.errors import (
     NeedleDeleted,
     NeedleNotFound,
     StaleGeneration,
+    VolumeBusy,
     VolumeClosed,
     VolumedError,
     VolumeUnavailable,
@@ -154,6 +155,13 @@ class Volume:
     def busy(self) -> bool:
         """Something is under way that needs the volume."""
         return self.flushing or self.compacting or bool(self.held_while)
+
+    def require_free(self) -> None:
+        """Raises `VolumeBusy` while something else has the volume for long."""
+        if self.compacting:
+            raise VolumeBusy.compacting(self.volume_id)
+        if self.held_while:
+            raise VolumeBusy(f"volume {self.volume_id} is {self.held_while}")
 
     @property
     def flushing(self) -> bool:
