@@ -20,13 +20,14 @@ from tests.processes import free_port, wait_until
 from tests.web import get
 from volumed.wire import volume_server_pb2 as pb
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
 COOKIE = "c0ffee11"
 OBJECT = random.Random(1).randbytes(4_000_000)
 OBJECTS = 8
 SHARDS = range(14)
-LIMIT_S = 60.0
+LIMIT_S = 120.0
+"""Shards are computed by a process that everybody else goes before."""
 TRIES = 20
 ENCODE, REBUILD, DECODE = "VolumeEcShardsGenerate", "VolumeEcShardsRebuild", "VolumeEcShardsToVolume"
 

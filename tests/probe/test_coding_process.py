@@ -24,7 +24,7 @@ from volumed.errors import NodeError
 from volumed.storage.fileio import File, FileIO
 from workers.coding.process import CodingProcess
 
-pytestmark = [pytest.mark.probe, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.probe
 
 
 class Files(FileIO):
