@@ -76,7 +76,7 @@ class EcTakeover:
             if volume.generation != generation:
                 self._from_encoded(request, reply)  # its needles lie elsewhere now
             else:
-                self._delete(volume, dues, reply.result, failed)
+                self._delete(volume, generation, dues, reply.result, failed)
 
         self._shell.in_background(work, found, failed, Work.ELSEWHERE)
 
@@ -99,7 +99,7 @@ class EcTakeover:
             done()
             return
         decoded = self._decoded[volume_id] = found._replace(end=found.end or volume.dat_end)
-        volume.held_while = "being mounted"
+        volume.held_while, generation = "being mounted", volume.generation
 
         def work() -> list[Due]:
             from volumed.storage.ec_takeover import due_to_decoded  # few workers ever need it
@@ -118,7 +118,10 @@ class EcTakeover:
             _log.error("%s", told)
             failed(told)
 
-        self._shell.in_background(work, lambda dues: self._delete(volume, dues, ended, broken), broken, Work.ELSEWHERE)
+        def learnt(dues: list[Due]) -> None:
+            self._delete(volume, generation, dues, ended, broken)
+
+        self._shell.in_background(work, learnt, broken, Work.ELSEWHERE)
 
     def mounted_before(self, volume_id: int, done: Callable[[], None], failed: Failed) -> None:
         """Somebody wants a volume mounted that is: repeat what has failed then. One that nobody has told of since its
@@ -136,13 +139,19 @@ class EcTakeover:
 
     # Both
 
-    def _delete(self, volume: Volume, dues: Sequence[Due], done: Callable[[], None], failed: Failed) -> None:
+    def _delete(
+        self, volume: Volume, generation: int, dues: Sequence[Due], done: Callable[[], None], failed: Failed
+    ) -> None:
         """Durably: the journals may be removed afterwards."""
         if not dues:
             done()
             return
         if self._disk.is_flushing(volume.volume_id):
-            self._shell.after_flush(partial(self._delete, volume, dues, done, failed))
+            self._shell.after_flush(partial(self._delete, volume, generation, dues, done, failed))
+            return
+        if volume.generation != generation:
+            # The needles lie elsewhere now: they would not be found, and nobody would know.
+            failed(VolumeBusy(f"volume {volume.volume_id} has changed meanwhile"))
             return
         from volumed.storage.ec_takeover import delete_due
 
@@ -151,7 +160,7 @@ class EcTakeover:
         except VolumedError as error:
             failed(error)
             return
-        rest = partial(self._delete, volume, dues[_DELETIONS_AT_ONCE:], done, failed)
+        rest = partial(self._delete, volume, generation, dues[_DELETIONS_AT_ONCE:], done, failed)
         self._shell.in_background(volume.flush, lambda _: rest(), failed, Work.COPY)
 
 

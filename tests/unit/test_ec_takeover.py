@@ -20,6 +20,7 @@ from volumed.erasure.coding import CoderHere
 from volumed.erasure.journal import encode_journal
 from volumed.errors import NeedleDeleted, NeedleNotFound, ReadOnlyVolume, VolumeBusy
 from volumed.storage.map_records import VolumeFlag
+from workers import ec_takeover
 from workers.compactions import Compactions
 from workers.ec_decoding import EcDecoding
 from workers.ec_encoding import EcEncoding
@@ -122,6 +123,23 @@ def test_what_is_written_while_the_journals_are_read_stays(worker: Worker) -> No
     worker.rig.store(put(2, b"anew"))
     read()
     assert worker.deleted() == {3}
+
+
+def test_who_cannot_find_the_needles_any_more_does_not_say_that_they_are_deleted(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vacuum has moved them between two flushes."""
+    monkeypatch.setattr(ec_takeover, "_DELETIONS_AT_ONCE", 1)
+    worker.delete_in_shards(2, 3)
+    worker.shell.waiting = []
+    answers = worker.take_over()
+    (read,), worker.shell.waiting = worker.shell.waiting, []
+    read()
+    worker.rig.disk.volumes[1].generation += 1
+    worker.shell.go_on()
+    assert [str(answer) for answer in answers] == ["volume 1 has changed meanwhile"]
+    worker.take_over()
+    assert worker.deleted() == {2, 3}
 
 
 def test_what_lies_in_the_same_place_but_was_written_later_stays(worker: Worker) -> None:
