@@ -57,6 +57,14 @@ def test_only_the_id_of_a_chunk_goes_to_another_server(node: FakeNode) -> None:
     assert [target for _, _, target, _, _ in node.sent] == [b"/9,01aabbccdd"]
 
 
+def test_a_chunk_whose_volume_has_moved_from_here(node: FakeNode) -> None:
+    store_manifest(node, "9,01aabbccdd", 5)
+    node.named_long_ago = [Location("node:80", "")]
+    node.locations = [Location("other:80", "")]
+    node.answers = {"other:80": FakeAnswer(200, b"12345")}
+    assert ask(node, "GET", PATH) == (200, b"12345")
+
+
 class Cluster:
     """Volume 1 is here alone, 2 here and at two others, 3 at another. Shards of 4 are here, 5 is here beside its
     shards. Key 0xee can be deleted nowhere, 0xdd and 0xde are gone."""

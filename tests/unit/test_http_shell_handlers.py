@@ -154,6 +154,12 @@ class TestReads:
         assert ask(node, "GET", "/9,01aabbccdd") == (200, b"abc")
         assert [address for _, address, *_ in node.sent] == ["former:80", "peer:80"]
 
+    def test_moved_from_here(self, node: FakeNode) -> None:
+        node.named_long_ago = [Location("node:80", "")]
+        node.locations = [Location("peer:80", "")]
+        node.answers["peer:80"] = FakeAnswer(200, b"abc")
+        assert ask(node, "GET", "/9,01aabbccdd") == (200, b"abc")
+
     def test_absent_where_the_master_still_names_it(self, node: FakeNode) -> None:
         node.named_long_ago = [Location("peer:80", "")]
         node.locations = [Location("peer:80", ""), Location("another:80", "")]

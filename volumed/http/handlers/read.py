@@ -308,6 +308,9 @@ async def _others(node: Node, volume_id: int, max_age_s: float) -> list[Location
         return []
     own = own_address(node.config)
     others: list[Location] = [location for location in found.locations if own not in location.url]
+    if not others and max_age_s > _MOVED_MAX_AGE_S:
+        # What was named was this server alone: it had the volume then, and another one may have it now.
+        return await _others(node, volume_id, _MOVED_MAX_AGE_S)
     if not others:
         node.metrics.happened(HandlerEvent.READ_PROXY_NOWHERE)
     return others

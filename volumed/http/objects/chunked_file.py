@@ -143,16 +143,19 @@ class ChunkedFile:
         return f"{self._node.peers.scheme}://{address}/{fid}"
 
     async def _location(self, volume_id: int) -> Location:
-        lookup = LookupVolume(volume_id, max_age_s=_LOCATIONS_MAX_AGE_S)
-        try:
-            found = await self._node.supervisor.call(lookup, CALL_TIMEOUT_S)
-        except VolumedError:
-            raise ChunkError("File Not Found") from None
-        own = own_address(self._node.config)
-        locations: list[Location] = [item for item in found.locations if item.url != own]
+        # Where only this server was named, another one may have the volume now.
+        locations = await self._others(volume_id, _LOCATIONS_MAX_AGE_S) or await self._others(volume_id, 0.0)
         if not locations:
             raise ChunkError("File Not Found")
         return random.choice(locations)
+
+    async def _others(self, volume_id: int, max_age_s: float) -> list[Location]:
+        try:
+            found = await self._node.supervisor.call(LookupVolume(volume_id, max_age_s=max_age_s), CALL_TIMEOUT_S)
+        except VolumedError:
+            raise ChunkError("File Not Found") from None
+        own = own_address(self._node.config)
+        return [location for location in found.locations if location.url != own]
 
 
 async def _local_pieces(stored: StoredNeedle, part: ChunkSlice) -> AsyncGenerator[Buffer, None]:
