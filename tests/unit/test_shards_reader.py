@@ -241,6 +241,19 @@ def test_a_damaged_shard_is_left_out_and_reported(tmp_path: Path, bad: int) -> N
     assert node.repaired == [(row[0], bad)] * 2
 
 
+def test_a_damaged_shard_is_left_out_when_others_have_just_moved(tmp_path: Path) -> None:
+    volume = SmallVolume(tmp_path / "d")
+    encoded = volume.encode()
+    key, offset, _ = volume.rows[0]
+    volume.damage(0, offset=offset + 100)
+    node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, [0, 1, 2]))
+    with pytest.raises(CorruptNeedle):
+        node.reader.read(node.volume, key)
+    node.elsewhere.arriving = FakeElsewhere(volume, [4]).files
+    assert data(node, key) == volume.contents[key]
+    assert node.repaired == [(key, 0)]
+
+
 class TestLongNeedles:
     """They are checked as a whole before any of their bytes is used."""
 

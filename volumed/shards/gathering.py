@@ -118,6 +118,8 @@ class Gathering:
         self.may_recover = may_recover
         self.late = False
         """Something might have answered with more patience."""
+        self.lacking = False
+        """Something was not read."""
 
     def find_row(self, width: int) -> Row | None:
         """The needle's row in the first index that can be read; every disk has its own copy. Raises `RetryError`."""
@@ -154,6 +156,7 @@ class Gathering:
         for index, asked in there.items():
             if asked is not None:
                 answers[index] = self._outcome(asked, until, wanted[index])
+        self.lacking = self.lacking or any(answer is None for answer in answers)
         return answers
 
     def is_lost(self, piece: Interval) -> bool:

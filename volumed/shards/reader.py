@@ -254,6 +254,11 @@ class EcReader:
             if not hasty.late:
                 raise
             failure = error
+        except CorruptNeedle as error:
+            # With more of the others it might be read without the shard that is damaged.
+            if not hasty.lacking:
+                raise
+            failure = error
         if not self._patient.acquire(blocking=False):
             raise failure
         try:
