@@ -146,9 +146,9 @@ def test_a_call_to_a_process_that_ends_fails_at_once(node: Node, caller: Caller)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    assert arrived.wait(5)
+    assert arrived.wait(30.0)
     server.close()
-    thread.join(5)
+    thread.join(30.0)
     assert [str(error) for error in errors] == ["the process that was asked ended, outcome unknown"]
 
 

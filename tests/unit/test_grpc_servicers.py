@@ -208,7 +208,7 @@ def channel(script: ScriptedNode, table: NodeTable, tmp_path: Path) -> Iterator[
 def raw_call(channel: grpc.Channel, path: str, payload: bytes = b"") -> tuple[grpc.StatusCode, str, dict[str, str]]:
     call = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
     try:
-        _, done = call.with_call(payload, metadata=(("x-amz-request-id", "abc"),), timeout=10)
+        _, done = call.with_call(payload, metadata=(("x-amz-request-id", "abc"),), timeout=60)
     except grpc.RpcError as error:
         done = error
     return done.code(), done.details(), dict(done.trailing_metadata())
@@ -229,7 +229,7 @@ def test_what_does_not_exist_is_unimplemented(channel, path, text) -> None:
 def test_a_response_arrives(script, channel) -> None:
     script.answers[calls.GetState] = lambda _: calls.ServerState(maintenance=True, version=4)
     call = channel.unary_unary(f"/{SERVICE}/GetState", response_deserializer=pb.GetStateResponse.FromString)
-    assert call(b"", timeout=10).state.version == 4
+    assert call(b"", timeout=60).state.version == 4
 
 
 def test_request_id_comes_back_and_errors_have_codes(channel) -> None:
