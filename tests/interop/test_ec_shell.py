@@ -58,6 +58,19 @@ def test_rebuild(cluster: EcCluster, lost: tuple[int, ...]) -> None:
     cluster.check(volume)
 
 
+@pytest.mark.parametrize("cluster", ["ours"], indirect=True)
+def test_what_is_deleted_stays_so_over_many_rebuilds(cluster: EcCluster) -> None:
+    """Each of them folds journals into the index of one server, which then loses what it has rebuilt."""
+    volume = encoded(cluster)
+    for key, node in zip((1, 2, 3, 4, 6), cluster.nodes, strict=True):
+        cluster.delete(volume, key, node)
+    for lost in [(4, 9, 10), (0, 1, 11, 13), (2, 3, 5), (0, 4, 6, 12)]:
+        cluster.lose(volume, *lost)
+        cluster.shell(f"ec.rebuild -collection {volume.collection} -apply")
+        cluster.await_all_shards(volume)
+        cluster.check(volume)
+
+
 def test_balance(cluster: EcCluster) -> None:
     """All shards are on one server at first."""
     node = cluster.nodes[2]

@@ -9,12 +9,19 @@ import pytest
 
 from volumed.config.node import DiskConfig
 from volumed.erasure.journal import decode_journal, encode_journal
+from volumed.formats.idx import DELETED, pack_rows
 from volumed.grpc.ec_source import EcSourceFile
 from volumed.wire import volume_server_pb2 as pb
 
 VOLUME = 9
+WIDTH = 4
 OLD, LATEST = 1_800_000_000_000_000_001, 1_800_000_000_000_000_002
 EXTENSIONS = [".ec00", ".ecx", ".ecsum"]
+
+
+def vif(run: int | None) -> bytes:
+    config = {"dataShards": 10, "parityShards": 4, "encodeTsNs": str(run), "blockSize": "1048576"}
+    return json.dumps({"version": 3} if run is None else {"version": 3, "ecShardConfig": config}).encode()
 
 
 class Disks:
@@ -35,15 +42,13 @@ class Disks:
 
     def put_run(self, disk: int, run: int | None, *deleted: int) -> None:
         """``run`` is None for a normal volume's `.vif`."""
-        config = {"dataShards": 10, "parityShards": 4, "encodeTsNs": str(run), "blockSize": "1048576"}
-        info = {"version": 3} if run is None else {"version": 3, "ecShardConfig": config}
-        self.put(disk, ".vif", json.dumps(info).encode())
+        self.put(disk, ".vif", vif(run))
         self.put(disk, ".ecj", encode_journal(deleted))
 
     def sent(self, extension: str, disks: tuple[int, ...] = (0, 1, 2)) -> bytes | None:
         request = pb.CopyFileRequest(volume_id=VOLUME, ext=extension, is_ec_volume=True)
-        found = EcSourceFile.find([self.configs[disk] for disk in disks], request)
-        return None if found is None else b"".join(part.file_content for part in found.messages(extension, 1 << 40))
+        found = EcSourceFile.find([self.configs[disk] for disk in disks], request, WIDTH)
+        return None if found is None else b"".join(part.file_content for part in found.messages(1 << 40))
 
 
 @pytest.fixture
@@ -82,6 +87,32 @@ def test_what_nobody_can_tell_the_run_of_comes_after_what_is_known(disks: Disks,
     assert str(LATEST).encode() in (disks.sent(".vif") or b"")
     assert (disks.sent(".ec00"), disks.sent(".ec01")) == (b"known", b"unknown")
     assert set(decode_journal(disks.sent(".ecj") or b"")) == {5, 7}
+
+
+def test_the_journal_names_what_was_folded_into_an_index(disks: Disks) -> None:
+    """Who rebuilds shards of a server takes its journal, and may be the only one to know then."""
+    disks.put_run(0, LATEST, 5)
+    disks.put(0, ".ecx", pack_rows([(3, 8, 10), (4, 16, DELETED), (5, 24, 10)], WIDTH))
+    disks.put_run(1, LATEST)
+    disks.put(1, ".ecx", pack_rows([(3, 8, DELETED), (4, 16, 10), (5, 24, 10)], WIDTH))
+    assert set(decode_journal(disks.sent(".ecj") or b"")) == {3, 4, 5}
+
+
+def test_what_was_folded_is_sent_without_a_journal(disks: Disks) -> None:
+    for extension, content in ((".vif", vif(LATEST)), (".ecx", pack_rows([(4, 16, DELETED)], WIDTH))):
+        disks.put(0, extension, content)
+    assert decode_journal(disks.sent(".ecj") or b"") == [4]
+    disks.put(0, ".ecx", pack_rows([(4, 16, 10)], WIDTH))
+    assert disks.sent(".ecj") is None
+
+
+def test_what_an_index_of_an_unknown_run_has_deleted_is_not_sent(disks: Disks) -> None:
+    """The id may have been used again."""
+    disks.put_run(0, LATEST)
+    disks.put(0, ".ecx", pack_rows([(4, 16, 10)], WIDTH))
+    disks.put_run(1, None)
+    disks.put(1, ".ecx", pack_rows([(4, 16, DELETED)], WIDTH))
+    assert disks.sent(".ecj") == b""
 
 
 def test_of_one_run_the_last_file_with_content_is_sent(disks: Disks) -> None:

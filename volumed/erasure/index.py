@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EcIndexTotals", "find_row", "fold", "index_totals", "live_bytes", "seal_index", "search_index"]
+__all__ = ["EcIndexTotals", "find_row", "fold", "folded", "index_totals", "live_bytes", "seal_index", "search_index"]
 
 _BLOCK_ROWS = 1 << 16
 _PAGE_ROWS = 240
@@ -93,6 +93,11 @@ def fold(files: FileIO, ecx: File, deleted: Collection[int], width: int) -> None
         for position in np.flatnonzero(np.isin(keys, wanted)).tolist():
             files.write_at(ecx, (first + position + 1) * row_length - _SIZE_LENGTH, [mark])
     files.sync(ecx)
+
+
+def folded(files: FileIO, ecx: File, width: int) -> list[int]:
+    """Needles that are marked as deleted; ascending. Raises `OSError`."""
+    return [key for _, (keys, _, sizes) in _blocks(files, ecx, width) for key in keys[sizes < 0].tolist()]
 
 
 def live_bytes(files: FileIO, ecx: File, width: int, version: int) -> int | None:

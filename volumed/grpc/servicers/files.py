@@ -110,9 +110,9 @@ class FilesServicer:
 
     def _ec_messages(self, request: pb.CopyFileRequest, stop: int) -> Iterator[pb.CopyFileResponse]:
         disks = [self._node.config.disks[disk_id] for disk_id in self._node.serving_disks()]
-        found = EcSourceFile.find(disks, request)
+        found = EcSourceFile.find(disks, request, self._node.config.offset_width)
         if found is not None:
-            yield from found.messages(request.ext, stop)
+            yield from found.messages(stop)
             return
         self._node.certain_disks()  # what is away for a moment is not missing
         if not request.ignore_source_file_not_found:
