@@ -98,6 +98,13 @@ def give_up(node: Node, call: Call, title: str, unfinished: str) -> None:
     )
 
 
+def cancel_when_begun(node: Node, call: Call, unfinished: str) -> None:
+    """Cancel as soon as there is this file, or it is done."""
+    begun = getattr(node.stub, call.rpc).future(call.message, timeout=RPC_TIMEOUT_S)
+    wait_until(lambda: begun.done() or path_of(node, unfinished).exists(), timeout_s=LIMIT_S, what=unfinished)
+    begun.cancel()
+
+
 def test_an_encode_that_is_cancelled_leaves_nothing_and_the_volume_free(node: Node) -> None:
     fill(node, 1)
     before = files(node, 1)
@@ -140,11 +147,7 @@ def seen(node: Node, volume_id: int) -> tuple[bool, bool]:
 
 def test_after_an_encode_that_is_cancelled_the_next_one_can_begin_at_once(node: Node) -> None:
     fill(node, 2)
-    begun = node.stub.VolumeEcShardsGenerate.future(rpc(ENCODE, 2).message, timeout=RPC_TIMEOUT_S)
-    wait_until(
-        lambda: begun.done() or path_of(node, "2.ecx.encoding").exists(), timeout_s=LIMIT_S, what="2.ecx.encoding"
-    )
-    begun.cancel()
+    cancel_when_begun(node, rpc(ENCODE, 2), "2.ecx.encoding")
     assert node.run(rpc(ENCODE, 2)) == {}
     assert not [name for name in files(node, 2) if name.endswith(".encoding")]
 
@@ -173,11 +176,7 @@ def test_a_decode_that_is_cancelled_leaves_no_volume(node: Node) -> None:
     for name in ("4.dat", "4.idx"):
         path_of(node, name).unlink()
     assert node.run(rpc("VolumeEcShardsMount", 4, shard_ids=SHARDS)) == {}
-    begun = node.stub.VolumeEcShardsToVolume.future(rpc(DECODE, 4).message, timeout=RPC_TIMEOUT_S)
-    wait_until(
-        lambda: begun.done() or path_of(node, "4.dat.decoding").exists(), timeout_s=LIMIT_S, what="4.dat.decoding"
-    )
-    begun.cancel()
+    cancel_when_begun(node, rpc(DECODE, 4), "4.dat.decoding")
     # It waits for the end of the other one.
     assert node.run(rpc(DECODE, 4)) == {}
     assert not [name for name in files(node, 4) if name.endswith(".decoding")]

@@ -69,7 +69,9 @@ def _fetch_index(node: GrpcNode, call: Call, lost: _Lost) -> None:
         return
     here = join_host_port(node.config.ip, node.config.port)
     locations = (location for shard in found.shards.values() for location in shard if location.url != here)
-    any(_fetch(node, call, source, lost) for source in dict.fromkeys(map(peer_address, locations)))
+    for source in dict.fromkeys(map(peer_address, locations)):
+        if _fetch(node, call, source, lost):
+            return
 
 
 def _fetch(node: GrpcNode, call: Call, source: str, lost: _Lost) -> bool:
