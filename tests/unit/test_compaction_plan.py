@@ -159,20 +159,45 @@ def test_records_with_a_ttl_or_an_old_checksum_are_not_judged_at_once() -> None:
     assert plainly_intact(b"".join(records), starts, sizes, 3).tolist() == [True, False, False]
 
 
+class _Clock:
+    """Goes on when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(pytest.approx(seconds))
+        self.now += seconds
+
+
 def test_the_throttle_sleeps_off_what_was_too_much() -> None:
-    now = 0.0
-    slept: list[float] = []
-    throttle = Throttle(1000, slept.append, lambda: now)
-    throttle.spend(5000)
-    assert slept == []
-    now = 0.11
-    throttle.spend(100)
-    assert slept == [pytest.approx(5.0)]
-    now = 0.3
+    clock = _Clock()
+    throttle = Throttle(1000, clock.sleep, clock)
     throttle.spend(90)
-    assert len(slept) == 1
-    Throttle(0, slept.append, lambda: now).spend(1 << 40)
-    assert len(slept) == 1
+    assert clock.slept == []
+    clock.now = 0.05
+    throttle.spend(110)
+    assert clock.slept == [0.15]
+    clock.now = 1.0
+    throttle.spend(90)
+    assert clock.slept == [0.15]
+    throttle.spend(5000)
+    assert clock.slept == [0.15, 5.0]
+    Throttle(0, clock.sleep, clock).spend(1 << 40)
+    assert len(clock.slept) == 2
+
+
+def test_the_throttle_lets_no_bursts_pass() -> None:
+    """A disk that takes a block in no time gets its share of them per period."""
+    clock = _Clock()
+    throttle = Throttle(10_000_000, clock.sleep, clock)
+    for _ in range(100):
+        throttle.spend(100_000)
+    assert clock.slept == [0.1] * 10
 
 
 def test_no_ttl_is_no_ttl() -> None:

@@ -11,7 +11,11 @@ _PERIOD_S = 0.1
 
 
 class Throttle:
-    """Spreads writes so that they stay near a rate; 0 = no limit."""
+    """Spreads writes so that they stay near a rate; 0 = no limit.
+
+    It looks at the bytes as well as at the clock: on a quick disk hundreds of megabytes fit into one period, and then
+    nothing would come for minutes.
+    """
 
     def __init__(
         self, bytes_per_s: int, sleep: Callable[[float], object], clock: Callable[[], float] = time.monotonic
@@ -23,14 +27,15 @@ class Throttle:
         self._since = clock()
 
     def spend(self, count: int) -> None:
-        """``count`` bytes were written; wait if they were too many for the time since the last look."""
+        """``count`` bytes were written; wait if they are more than the time since the last look allows."""
         if not self._bytes_per_s:
             return
         self._bytes += count
-        if self._clock() - self._since <= _PERIOD_S:
+        worth_s = self._bytes / self._bytes_per_s
+        passed_s = self._clock() - self._since
+        if max(worth_s, passed_s) < _PERIOD_S:
             return
-        over = self._bytes - self._bytes_per_s * _PERIOD_S
-        if over > 0:
-            self._sleep(over / self._bytes_per_s)
+        if worth_s > passed_s:
+            self._sleep(worth_s - passed_s)
         self._bytes = 0
         self._since = self._clock()
