@@ -1,5 +1,5 @@
-"""The erasure coding commands of ``weed shell`` on five servers, all ours and mixed. Objects are compared before, while
-the shell works, and after; what was deleted stays so."""
+"""The erasure coding commands of ``weed shell`` on five servers: all ours, one of them a reference, and mixed. Objects
+are compared before, while the shell works, and after; what was deleted stays so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from volumed.wire import volume_server_pb2 as pb
 pytestmark = pytest.mark.interop
 
 
-@pytest.fixture(scope="module", params=["ours", "mixed"])
+@pytest.fixture(scope="module", params=["ours", "one reference", "mixed"])
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EcCluster]:
     with started_cluster(tmp_path_factory.mktemp(request.param), MAKE_UPS[request.param]) as found:
         yield found
