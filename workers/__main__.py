@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         disk = Disk.open(disk_config, config, CountingFiles(recorder))
     except DiskError as error:
         _log.error("cannot open %s: %s", disk_config.directory, error.text)
-        loop.publish(DiskFailed(disk_id, epoch, error.text))
+        loop.publish_last(DiskFailed(disk_id, epoch, error.text))
         loop.close()
         return EXIT_DISK_FAILED
     host = VolumeHost(disk, config, epoch, loop, recorder)

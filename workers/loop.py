@@ -67,6 +67,7 @@ _STOP_LIMIT_S = 10.0
 """How long a stopping worker waits for flushes, reads and tasks; the supervisor's patience is longer."""
 _STOP_POLL_S = 0.05
 _LINGER_MS = 1000
+_HEARD_MS = 5000
 
 
 class DiskLoop:
@@ -149,6 +150,12 @@ class DiskLoop:
 
     def publish(self, event: WorkerEvent) -> None:
         self._supervisor.send(pack_event(event), zmq.NOBLOCK)
+
+    def publish_last(self, event: WorkerEvent) -> None:
+        """Tell why the process ends, as the first and only thing, and wait until the supervisor has heard it: it would
+        perhaps see the end before the reason."""
+        self.publish(event)
+        self._supervisor.poll(_HEARD_MS)  # it greets whoever speaks to it
 
     def post(self, action: Callable[[], None]) -> None:
         """Call ``action`` on the loop thread (any thread)."""

@@ -278,6 +278,8 @@ def test_a_disk_that_cannot_be_opened_is_told_and_ends_with_its_own_status(tmp_p
             failed = await rig.supervisor.event(events.DiskFailed)
             assert (failed.disk_id, failed.epoch) == (0, 2)
             assert str(tmp_path) in failed.reason
+            assert second.running, "it ends only when it was heard"
+            rig.supervisor.tell(events.Ping(1))
             second.wait_exit(expected=3)
             line = rf"(?m)^ERROR \S+Z worker disk=0 cannot open {tmp_path}: "
             assert re.search(line, second.log_tail())

@@ -22,6 +22,8 @@ from volumed.errors import VolumedError
 from volumed.formats.report import VolumeReport
 from volumed.processes import die_with_parent
 
+_HEARD_MS = 5000
+
 
 class FakeWorker:
     def __init__(self) -> None:
@@ -45,6 +47,7 @@ class FakeWorker:
         directory = Path(self.disk.directory)
         if not directory.is_dir() or (directory / "broken").exists():
             self.send(events.DiskFailed(self.disk.disk_id, self.epoch, f"cannot open {directory}"))
+            self.events.poll(_HEARD_MS)
             return 1
         self.send(
             events.DiskReport(self.disk.disk_id, self.epoch, True, [], [], 1000, 900, False, self.disk.volumes_max, 0)
