@@ -152,11 +152,11 @@ class EcReader:
         return self._patiently(volume, key, lambda gathering: self._doubted(gathering, stored, cookie), recovers)
 
     def read_data(self, stored: StoredEcNeedle, at: int, length: int, *, recovers: bool = True) -> bytes:
-        """A part of the data of a long needle.
+        """A part of the data of a long needle, also when all shards have left this node meanwhile.
 
-        Raises `StaleGeneration` when the volume was encoded anew meanwhile, and what `read` raises."""
-        volume = self.find(stored.volume.volume_id)
-        if volume is None or volume.encode_ts_ns != stored.volume.encode_ts_ns:
+        Raises `StaleGeneration` when the volume was encoded anew, and what `read` raises."""
+        volume = self.find(stored.volume.volume_id) or stored.volume.elsewhere()
+        if volume.encode_ts_ns != stored.volume.encode_ts_ns:
             raise StaleGeneration(f"ec volume {stored.volume.volume_id} was replaced")
         read = partial(self._span, without=stored.without, offset=stored.data_at + at, length=length)
         return self._patiently(volume, stored.needle.key, read, recovers)

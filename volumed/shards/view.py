@@ -53,6 +53,10 @@ class NodeEcVolume(NamedTuple):
         source = EcSource(volume_id, first.version, geometry.layout(max(lengths)), useful)
         return cls(volume_id, fitting, here, source)
 
+    def elsewhere(self) -> NodeEcVolume:
+        """The volume when no shard of it is here any more."""
+        return self._replace(here={}, source=self.source._replace(preference=()))
+
     @property
     def encode_ts_ns(self) -> int:
         """Identity of the encode run; 0: unknown."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
-from volumed.errors import CorruptNeedle
+from volumed.erasure.errors import EcReadFailed
+from volumed.errors import CorruptNeedle, DiskUnavailable, StaleGeneration
 from volumed.formats.needle import Buffer, Needle
-from volumed.http.objects.node import Node, Shards
+from volumed.http.objects.node import Node
 from volumed.shards.reader import StoredEcNeedle
 
 __all__ = ["EcPages", "FoundEcNeedle", "find_ec_needle"]
@@ -15,23 +17,36 @@ __all__ = ["EcPages", "FoundEcNeedle", "find_ec_needle"]
 class EcPages:
     """The data of a long needle."""
 
-    def __init__(self, shards: Shards, stored: StoredEcNeedle) -> None:
-        self._shards = shards
+    def __init__(self, node: Node, stored: StoredEcNeedle) -> None:
+        self._node = node
         self._stored = stored
 
     async def begin(self, *, whole: bool) -> None:
         """What is sent as a whole is verified at that time."""
         stored = self._stored
         if whole and not stored.is_fresh:
-            self._stored = await self._shards.read(stored.volume, stored.needle.key, None, afresh=True)
+            self._stored = await self._node.shards.read(stored.volume, stored.needle.key, None, afresh=True)
 
     async def page(self, at: int, length: int) -> Buffer:
-        """So many bytes of the data."""
-        return await self._shards.read_data(self._stored, at, length)
+        """So many bytes of the data. Raises `StaleGeneration` when there is a normal volume in place of the shards."""
+        self._require_shards()
+        try:
+            return await self._node.shards.read_data(self._stored, at, length)
+        except EcReadFailed:
+            self._require_shards()
+            raise
 
     def distrust(self) -> None:
         """All data were read, and the checksum was wrong."""
-        self._shards.distrust(self._stored)
+        self._node.shards.distrust(self._stored)
+
+    def _require_shards(self) -> None:
+        volume_id = self._stored.volume.volume_id
+        if self._node.shards.find(volume_id) is not None:
+            return
+        with suppress(DiskUnavailable):
+            if self._node.view.locate(volume_id) is not None:
+                raise StaleGeneration(f"ec volume {volume_id} was decoded")
 
 
 class FoundEcNeedle(NamedTuple):
@@ -56,5 +71,5 @@ async def find_ec_needle(node: Node, volume_id: int, key: int, cookie: int | Non
     except CorruptNeedle as error:
         node.metrics.corrupt_needle(error.kind)
         raise
-    pages = EcPages(shards, stored) if stored.is_long else None
+    pages = EcPages(node, stored) if stored.is_long else None
     return FoundEcNeedle(stored.needle, pages, stored.data_size)

@@ -2,7 +2,8 @@
 shards when there is no such volume but an erasure coded one (erasure-coding.md 4.11).
 
 A large needle is described first and read page by page afterwards. Its place is valid for one generation of the volume;
-when that ends while pages are being read, the needle is looked up again and reading goes on where it was.
+when that ends while pages are being read, or the volume is encoded or decoded, the needle is looked up again and
+reading goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from volumed.errors import (
     NeedleDeleted,
     NeedleNotFound,
     StaleGeneration,
+    VolumeClosed,
     VolumeNotFound,
 )
 from volumed.formats.checksum import crc32c, matches
@@ -34,7 +36,7 @@ from volumed.storage.view import Found, ReadNow
 __all__ = ["StoredNeedle", "find_needle", "needle_at_hand"]
 
 _MOVES_MAX = 8
-"""How often a volume may be compacted under one reader."""
+"""How often a needle may move under the reader of one page."""
 
 
 class DataPages(Protocol):
@@ -45,7 +47,8 @@ class DataPages(Protocol):
         ...
 
     async def page(self, at: int, length: int) -> Buffer:
-        """So many bytes of the data."""
+        """So many bytes of the data. Raises `StaleGeneration`, `VolumeClosed`, `VolumeNotFound` when they are not there
+        any more."""
         ...
 
     def distrust(self) -> None:
@@ -114,7 +117,7 @@ class StoredNeedle:
         whole = start == 0 and length == self.data_size
         await pages.begin(whole=whole)
         while start < end:
-            page = await pages.page(start, min(block, end - start))
+            pages, page = await self._page(pages, start, min(block, end - start), whole=whole)
             start += len(page)
             if whole:
                 checksum = crc32c(page, checksum)
@@ -125,20 +128,50 @@ class StoredNeedle:
                     raise CorruptNeedle.paged_crc(checksum, self.needle.checksum, self.volume_id, name)
             yield page
 
+    async def _page(self, pages: DataPages, at: int, length: int, *, whole: bool) -> tuple[DataPages, Buffer]:
+        """A page from where the data are now, and this place."""
+        for _ in range(_MOVES_MAX):
+            try:
+                return pages, await pages.page(at, length)
+            except (StaleGeneration, VolumeClosed, VolumeNotFound):
+                pages = self._pages = await self._find_again()
+                await pages.begin(whole=whole)
+        raise StaleGeneration(f"volume {self.volume_id} changes too fast")
+
+    async def _find_again(self) -> DataPages:
+        """Its volume was compacted, encoded or decoded. Raises what `find_needle` raises, and `NeedleDeleted` when
+        there is another needle of the key."""
+        needle = self.needle
+        moved = await find_needle(self._node, self.volume_id, needle.key, needle.cookie)
+        theirs = (moved.needle.cookie, moved.needle.checksum, moved.data_size)
+        if theirs != (needle.cookie, needle.checksum, self.data_size):
+            raise NeedleDeleted
+        return moved._pages or _HeldPages(moved.needle.data)
+
+
+class _HeldPages:
+    """The data of a needle that is at hand."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = memoryview(data)
+
+    async def begin(self, *, whole: bool) -> None:
+        """Nothing has to be prepared."""
+
+    async def page(self, at: int, length: int) -> Buffer:
+        return self._data[at : at + length]
+
+    def distrust(self) -> None:
+        """Nothing is remembered of it."""
+
 
 class _DiskPages:
     """The data of a needle of a volume, whose record lies at ``payload.offset`` of one generation."""
 
-    def __init__(
-        self, node: Node, volume_id: int, disk_id: int, needle: Needle, payload: ReadPayload, data_size: int
-    ) -> None:
+    def __init__(self, node: Node, volume_id: int, disk_id: int, payload: ReadPayload) -> None:
         self._node = node
         self._volume_id = volume_id
         self._disk_id = disk_id
-        self._key = needle.key
-        self._cookie = needle.cookie
-        self._checksum = needle.checksum
-        self._data_size = data_size
         self._generation = payload.generation
         self._offset = payload.offset
 
@@ -146,34 +179,20 @@ class _DiskPages:
         """Nothing has to be prepared."""
 
     async def page(self, at: int, length: int) -> Buffer:
-        for _ in range(_MOVES_MAX):
-            offset = self._offset + PAGED_HEAD_LENGTH + at
-            handle = self._node.view.locate(self._volume_id)
-            if handle is not None and handle.record.generation == self._generation and handle.files is not None:
-                cached = handle.files.read(handle, offset, length)
-                if cached is not None:
-                    return cached
-            try:
-                link = self._node.link(self._disk_id)
-                page = await link.read_range(self._volume_id, self._generation, offset, length)
-            except StaleGeneration:
-                await self._find_again()
-                continue
-            if len(page) != length:
-                raise CorruptNeedle.eof()
-            return page
-        raise StaleGeneration(f"volume {self._volume_id} changes too fast")
+        offset = self._offset + PAGED_HEAD_LENGTH + at
+        handle = self._node.view.locate(self._volume_id)
+        if handle is not None and handle.record.generation == self._generation and handle.files is not None:
+            cached = handle.files.read(handle, offset, length)
+            if cached is not None:
+                return cached
+        link = self._node.link(self._disk_id)
+        page = await link.read_range(self._volume_id, self._generation, offset, length)
+        if len(page) != length:
+            raise CorruptNeedle.eof()
+        return page
 
     def distrust(self) -> None:
         """Nothing is remembered of it."""
-
-    async def _find_again(self) -> None:
-        moved = await find_needle(self._node, self._volume_id, self._key)
-        pages = moved._pages
-        theirs = (moved.needle.cookie, moved.needle.checksum, moved.data_size)
-        if not isinstance(pages, _DiskPages) or theirs != (self._cookie, self._checksum, self._data_size):
-            raise NeedleDeleted
-        self._disk_id, self._generation, self._offset = pages._disk_id, pages._generation, pages._offset
 
 
 def needle_at_hand(found: ReadNow, key: int) -> Needle | None:
@@ -237,5 +256,5 @@ async def _ask_worker(node: Node, volume_id: int, disk_id: int, key: int, read_d
     needle, head = decode_payload(payload)
     if head is None:
         return StoredNeedle(node, volume_id, needle)
-    pages = _DiskPages(node, volume_id, disk_id, needle, payload, head.data_size)
+    pages = _DiskPages(node, volume_id, disk_id, payload)
     return StoredNeedle(node, volume_id, needle, pages, head.data_size)
