@@ -1,4 +1,4 @@
-"""Downloads of long objects that go on while their volume is encoded, moved and decoded."""
+"""Downloads of long objects that go on while their volume is vacuumed, encoded, moved in shards and decoded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 
 from tests.cluster import Master, Volumed
 from tests.ec_files_kit import ALL_SHARDS, wait_for_shards
-from tests.grpc_kit import Node, Put, allocate, readonly, rpc
+from tests.grpc_kit import RPC_TIMEOUT_S, Node, Put, allocate, readonly, rpc
 from tests.grpc_kit import mount as mount_volume
 from tests.shell_kit import TRUST
 from tests.slow_clients import Client, connect
+from tests.web import delete
+from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
 
@@ -99,6 +101,20 @@ def received_during(node: Node, volume_id: int, happens: Callable[[], object], h
         while len(body) < len(OBJECT) and (piece := client.socket.recv(1 << 20)):
             body += piece
     return bytes(body)
+
+
+def test_of_a_volume_that_is_vacuumed(two: Two) -> None:
+    garbage = f"6,2{COOKIE}"
+    two.first.run(allocate(6))
+    assert two.first.run(Put(garbage, OBJECT[:1000])) == 201
+    assert two.first.run(Put(fid(6), OBJECT)) == 201
+    assert delete(two.first.server.address, garbage).status == 202
+
+    def vacuum() -> None:
+        list(two.first.stub.VacuumVolumeCompact(pb.VacuumVolumeCompactRequest(volume_id=6), timeout=RPC_TIMEOUT_S))
+        assert "error" not in two.first.run(rpc("VacuumVolumeCommit", 6))
+
+    assert received_during(two.first, 6, vacuum) == OBJECT
 
 
 @pytest.mark.parametrize("head", ["", f"Range: bytes=0-{len(OBJECT) - 1}"], ids=["whole", "range"])
