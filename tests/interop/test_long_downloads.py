@@ -13,12 +13,14 @@ from tests.ec_files_kit import ALL_SHARDS, wait_for_shards
 from tests.grpc_kit import RPC_TIMEOUT_S, Node, Put, allocate, readonly, rpc
 from tests.grpc_kit import mount as mount_volume
 from tests.shell_kit import TRUST
-from tests.slow_clients import Client, connect
+from tests.slow_clients import connect
 from tests.web import delete
 from volumed.wire import volume_server_pb2 as pb
 
 pytestmark = pytest.mark.interop
 
+FLAGS = [*TRUST, "-idleTimeout=0"]
+"""Clients stand still while something happens."""
 OBJECT = random.Random(1).randbytes(24 << 20)
 """More than sockets and fronts hold."""
 COOKIE = "c0ffee11"
@@ -37,8 +39,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     home = tmp_path_factory.mktemp("downloads")
     with (
         Master(home / "m") as master,
-        Volumed(home / "v0", master=master, dirs=[home / "d0", home / "d1"], flags=TRUST) as first,
-        Volumed(home / "v1", master=master, flags=TRUST) as second,
+        Volumed(home / "v0", master=master, dirs=[home / "d0", home / "d1"], flags=FLAGS) as first,
+        Volumed(home / "v1", master=master, flags=FLAGS) as second,
         Node(first) as ours,
         Node(second) as other,
     ):
@@ -91,13 +93,11 @@ def move(two: Two, volume_id: int) -> None:
 
 def received_during(node: Node, volume_id: int, happens: Callable[[], object], head: str = "") -> bytes:
     """The body of a download that has begun when something happens, and goes on afterwards."""
-    with connect(node.server.address) as clients:
-        client: Client = clients[0]
+    with connect(node.server.address) as (client,):
         client.ask("GET", fid(volume_id), *([head] if head else []))
         assert client.receive_head().startswith(b"HTTP/1.1 20")
-        begun = client.socket.recv(1000)
+        body = bytearray(client.socket.recv(1000))
         happens()
-        body = bytearray(begun)
         while len(body) < len(OBJECT) and (piece := client.socket.recv(1 << 20)):
             body += piece
     return bytes(body)

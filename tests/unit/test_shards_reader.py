@@ -13,7 +13,7 @@ from tests.shards_kit import ColdFiles, FakeElsewhere, HungFiles, SmallNode, mou
 from volumed.erasure.encode import Encoded
 from volumed.erasure.errors import EcReadFailed, NoSuchEcNeedle
 from volumed.erasure.layout import MIB
-from volumed.errors import CorruptNeedle, NeedleDeleted, VolumeNotFound
+from volumed.errors import CorruptNeedle, NeedleDeleted, StaleGeneration, VolumeNotFound
 from volumed.formats.idx import Row
 from volumed.shards import reader
 from volumed.shards.gathering import Patience
@@ -281,6 +281,38 @@ class TestLongNeedles:
         assert self.pieces(node, key) == volume.contents[key]
         recovering = SmallNode(FakeElsewhere(volume, [2]), mounted(volume, encoded, [3, 4]))
         assert self.pieces(recovering, key) == volume.contents[key]
+
+    def test_the_rest_comes_from_others_when_all_shards_have_left(self, long: tuple[SmallVolume, Encoded, int]) -> None:
+        volume, encoded, key = long
+        node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL))
+        stored = node.reader.read(node.volume, key)
+        node.disks.clear()
+        node.elsewhere.files = FakeElsewhere(volume, ALL).files
+        assert node.reader.read_data(stored, 0, stored.data_size) == volume.contents[key]
+
+    @pytest.mark.parametrize("left", [[], [4]], ids=["none", "too few"])
+    def test_nothing_of_another_run_is_mixed_in(
+        self, long: tuple[SmallVolume, Encoded, int], monkeypatch: pytest.MonkeyPatch, left: list[int]
+    ) -> None:
+        """It is mounted while the read has too few shards of its own, and waits."""
+        volume, encoded, key = long
+        node = SmallNode(FakeElsewhere(volume), mounted(volume, encoded, ALL))
+        stored = node.reader.read(node.volume, key)
+        node.disks[:] = [mounted(volume, encoded, left)] if left else []
+        another = mounted(volume, encoded, ALL, encode_ts_ns=stored.volume.encode_ts_ns + 1)
+        monkeypatch.setattr(node.elsewhere, "renew", lambda _: node.disks.append(another))
+        with pytest.raises(StaleGeneration):
+            node.reader.read_data(stored, 0, 100)
+
+    def test_shards_of_others_are_not_taken_for_those_of_an_unknown_run(
+        self, long: tuple[SmallVolume, Encoded, int]
+    ) -> None:
+        volume, encoded, key = long
+        node = SmallNode(FakeElsewhere(volume, ALL), mounted(volume, encoded, ALL, encode_ts_ns=0))
+        stored = node.reader.read(node.volume, key)
+        node.disks.clear()
+        with pytest.raises(StaleGeneration):
+            node.reader.read_data(stored, 0, 100)
 
     @pytest.mark.parametrize("here", [[0, 1, 2, 3], [3, 1, 4, 2], [0, 2, 3, 4]], ids=str)
     def test_any_damaged_shard(self, long: tuple[SmallVolume, Encoded, int], here: list[int]) -> None:

@@ -155,10 +155,15 @@ class EcReader:
         """A part of the data of a long needle, also when all shards have left this node meanwhile.
 
         Raises `StaleGeneration` when the volume was encoded anew, and what `read` raises."""
+        run = stored.volume.encode_ts_ns
         volume = self.find(stored.volume.volume_id) or stored.volume.elsewhere()
-        if volume.encode_ts_ns != stored.volume.encode_ts_ns:
-            raise StaleGeneration(f"ec volume {stored.volume.volume_id} was replaced")
-        read = partial(self._span, without=stored.without, offset=stored.data_at + at, length=length)
+
+        def read(gathering: Gathering) -> bytes:
+            # Of an unknown run it cannot be told whether other servers have shards of the same one.
+            if gathering.volume.encode_ts_ns != run or not (run or gathering.volume.here):
+                raise StaleGeneration(f"ec volume {stored.volume.volume_id} was replaced")
+            return self._span(gathering, stored.without, stored.data_at + at, length)
+
         return self._patiently(volume, stored.needle.key, read, recovers)
 
     def distrust(self, stored: StoredEcNeedle) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from volumed.erasure.errors import EcReadFailed
-from volumed.errors import CorruptNeedle, DiskUnavailable, StaleGeneration
+from volumed.errors import CorruptNeedle, DiskUnavailable, RetryError, StaleGeneration
 from volumed.formats.needle import Buffer, Needle
 from volumed.http.objects.node import Node
 from volumed.shards.reader import StoredEcNeedle
@@ -25,25 +26,32 @@ class EcPages:
         """What is sent as a whole is verified at that time."""
         stored = self._stored
         if whole and not stored.is_fresh:
-            self._stored = await self._node.shards.read(stored.volume, stored.needle.key, None, afresh=True)
+            with self._or_decoded():
+                self._stored = await self._node.shards.read(stored.volume, stored.needle.key, None, afresh=True)
 
     async def page(self, at: int, length: int) -> Buffer:
-        """So many bytes of the data. Raises `StaleGeneration` when there is a normal volume in place of the shards."""
-        self._require_shards()
-        try:
+        """So many bytes of the data."""
+        if self._node.shards.find(self._stored.volume.volume_id) is None:
+            self._require_no_volume()
+        with self._or_decoded():
             return await self._node.shards.read_data(self._stored, at, length)
-        except EcReadFailed:
-            self._require_shards()
-            raise
 
     def distrust(self) -> None:
         """All data were read, and the checksum was wrong."""
         self._node.shards.distrust(self._stored)
 
-    def _require_shards(self) -> None:
+    @contextmanager
+    def _or_decoded(self) -> Iterator[None]:
+        """What cannot be read from shards is perhaps in a volume now."""
+        try:
+            yield
+        except (EcReadFailed, RetryError):
+            self._require_no_volume()
+            raise
+
+    def _require_no_volume(self) -> None:
+        """Raises `StaleGeneration` when there is a normal volume, which readers prefer."""
         volume_id = self._stored.volume.volume_id
-        if self._node.shards.find(volume_id) is not None:
-            return
         with suppress(DiskUnavailable):
             if self._node.view.locate(volume_id) is not None:
                 raise StaleGeneration(f"ec volume {volume_id} was decoded")

@@ -37,18 +37,21 @@ __all__ = ["StoredNeedle", "find_needle", "needle_at_hand"]
 
 _MOVES_MAX = 8
 """How often a needle may move under the reader of one page."""
+_MOVED = (StaleGeneration, VolumeClosed, VolumeNotFound)
 
 
 class DataPages(Protocol):
-    """Where the data of a large needle are read."""
+    """Where the data of a large needle are read.
+
+    `begin` and `page` raise one of `_MOVED` when they are not there any more.
+    """
 
     async def begin(self, *, whole: bool) -> None:
         """Some data are going to be read, or all."""
         ...
 
     async def page(self, at: int, length: int) -> Buffer:
-        """So many bytes of the data. Raises `StaleGeneration`, `VolumeClosed`, `VolumeNotFound` when they are not there
-        any more."""
+        """So many bytes of the data."""
         ...
 
     def distrust(self) -> None:
@@ -107,17 +110,16 @@ class StoredNeedle:
         A read of everything is verified: the last page comes only when the checksum is right, else `CorruptNeedle` is
         raised in its place.
         """
-        pages = self._pages
-        if pages is None:
+        if self._pages is None:
             yield memoryview(self.needle.data)[start : start + max(0, length)]
             return
         end = start + length
         block = self._node.config.read_block_bytes
         checksum = 0
         whole = start == 0 and length == self.data_size
-        await pages.begin(whole=whole)
+        pages = await self._begun(self._pages, whole=whole)
         while start < end:
-            pages, page = await self._page(pages, start, min(block, end - start), whole=whole)
+            pages, page = await self._page(pages, start, min(block, end - start))
             start += len(page)
             if whole:
                 checksum = crc32c(page, checksum)
@@ -128,25 +130,40 @@ class StoredNeedle:
                     raise CorruptNeedle.paged_crc(checksum, self.needle.checksum, self.volume_id, name)
             yield page
 
-    async def _page(self, pages: DataPages, at: int, length: int, *, whole: bool) -> tuple[DataPages, Buffer]:
+    async def _begun(self, pages: DataPages, *, whole: bool) -> DataPages:
+        try:
+            await pages.begin(whole=whole)
+        except _MOVED:
+            return await self._find_again()
+        return pages
+
+    async def _page(self, pages: DataPages, at: int, length: int) -> tuple[DataPages, Buffer]:
         """A page from where the data are now, and this place."""
         for _ in range(_MOVES_MAX):
             try:
                 return pages, await pages.page(at, length)
-            except (StaleGeneration, VolumeClosed, VolumeNotFound):
-                pages = self._pages = await self._find_again()
-                await pages.begin(whole=whole)
+            except _MOVED:
+                pages = await self._find_again()
         raise StaleGeneration(f"volume {self.volume_id} changes too fast")
 
     async def _find_again(self) -> DataPages:
-        """Its volume was compacted, encoded or decoded. Raises what `find_needle` raises, and `NeedleDeleted` when
-        there is another needle of the key."""
+        """Where the data are now that the volume was compacted, encoded or decoded; verified lately if in shards.
+
+        Raises what `find_needle` raises, and `StaleGeneration` when there is another needle of the key.
+        """
         needle = self.needle
         moved = await find_needle(self._node, self.volume_id, needle.key, needle.cookie)
-        theirs = (moved.needle.cookie, moved.needle.checksum, moved.data_size)
-        if theirs != (needle.cookie, needle.checksum, self.data_size):
-            raise NeedleDeleted
-        return moved._pages or _HeldPages(moved.needle.data)
+        if not moved._has_same_data(self):
+            name = format_key_cookie(needle.key, needle.cookie)
+            raise StaleGeneration(f"volume {self.volume_id}: needle {name} was replaced")
+        self._pages = moved._pages or _HeldPages(moved.needle.data)
+        return self._pages
+
+    def _has_same_data(self, other: StoredNeedle) -> bool:
+        ours, theirs = self.needle, other.needle
+        # Of data that are at hand the checksum is the calculated one, of others it may have the old masked form.
+        same = matches(ours.checksum, theirs.checksum) or matches(theirs.checksum, ours.checksum)
+        return same and ours.cookie == theirs.cookie and self.data_size == other.data_size
 
 
 class _HeldPages:
