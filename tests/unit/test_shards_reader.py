@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,11 +15,12 @@ from tests.shards_kit import ColdFiles, FakeElsewhere, HungFiles, SmallNode, mou
 from volumed.erasure.encode import Encoded
 from volumed.erasure.errors import EcReadFailed, NoSuchEcNeedle
 from volumed.erasure.layout import MIB
-from volumed.errors import CorruptNeedle, NeedleDeleted, StaleGeneration, VolumeNotFound
+from volumed.errors import CorruptNeedle, NeedleDeleted, RetryError, StaleGeneration, VolumeNotFound
 from volumed.formats.idx import Row
 from volumed.shards import reader
 from volumed.shards.gathering import Patience
 from volumed.shards.long_data import NotChecked
+from volumed.storage.fileio import File
 
 ALL = range(RATIO.total)
 Made = tuple[SmallVolume, Encoded]
@@ -110,6 +113,34 @@ def test_shards_that_have_moved_are_looked_for_again(made: Made) -> None:
     node.elsewhere.arriving = FakeElsewhere(volume, [0]).files
     key = volume.rows[0][0]
     assert node.reader.read(node.volume, key).needle.data == volume.contents[key]
+
+
+class GoneFiles(ColdFiles):
+    """All files have been removed."""
+
+    def open(self, path: str, *, writable: bool = True, create: bool = False) -> File:
+        del writable, create
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+def test_a_volume_that_leaves_while_it_is_read(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    volume, encoded = made
+    leaving = mounted(volume, encoded, ALL, files=GoneFiles())
+    node = SmallNode(FakeElsewhere(volume), leaving)
+    found = node.volume
+    with pytest.raises(RetryError, match="no disk reads its index"):
+        node.reader.read(found, 5)
+    assert "no such file" in caplog.text
+    caplog.clear()
+    node.now_s += 3600
+    leaving.reader.unmount()  # type: ignore[attr-defined]
+    node.disks.clear()
+    for read in (node.reader.read, node.reader.find_row):
+        with pytest.raises(VolumeNotFound):
+            read(found, 5)
+    assert caplog.text == ""
+    node.disks.append(mounted(volume, encoded, ALL))
+    assert node.reader.read(found, 5).needle.data == volume.contents[5]
 
 
 def test_too_few_shards(made: Made) -> None:

@@ -19,7 +19,7 @@ from volumed.erasure.errors import EcReadFailed, TooFewShards
 from volumed.erasure.layout import Interval
 from volumed.erasure.multiply import Buffer
 from volumed.erasure.read import Answer, Wanted, read_needle, read_span
-from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedError
+from volumed.errors import CorruptNeedle, RetryError, StaleGeneration, VolumedError, VolumeNotFound
 from volumed.formats.idx import Row
 from volumed.formats.needle import HEADER_LENGTH, Needle, decode_header, decode_record, record_length
 from volumed.shards.gathering import HASTY, PATIENT, Disks, Elsewhere, Gathering, NoAnswer, NotRecovered, outcome
@@ -126,9 +126,14 @@ class EcReader:
         return erasure_code(ratio).recover(columns, [lost])[0]
 
     def find_row(self, volume: NodeEcVolume, key: int, limit_s: float = math.inf) -> Row:
-        """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, and `RetryError` when no disk gives it,
-        after ``limit_s`` if only one is asked."""
-        return self._patiently(volume, key, self._find_row, limit_s=limit_s)
+        """The row of a live needle. Raises `NoSuchEcNeedle`, `NeedleDeleted`, `VolumeNotFound`, and `RetryError` when
+        no disk gives it, after ``limit_s`` if only one is asked."""
+
+        def find(gathering: Gathering) -> Row:
+            _require_run(gathering, volume)
+            return self._find_row(gathering)
+
+        return self._patiently(volume, key, find, limit_s=limit_s)
 
     def read(
         self,
@@ -145,7 +150,7 @@ class EcReader:
         without ``recovers`` raises `NotRecovered` where anything would have to be recovered.
 
         Raises `NoSuchEcNeedle`, `NeedleDeleted`, also when another server says so, `CorruptNeedle`, `EcReadFailed`,
-        `RetryError`."""
+        `RetryError`, and `VolumeNotFound` when it has just gone."""
         stored = self._patiently(volume, key, partial(self._read, afresh=afresh, checks=checks), recovers)
         if cookie is None or stored.needle.cookie == cookie:
             return stored
@@ -155,13 +160,10 @@ class EcReader:
         """A part of the data of a long needle, also when all shards have left this node meanwhile.
 
         Raises `StaleGeneration` when the volume was encoded anew, and what `read` raises."""
-        run = stored.volume.encode_ts_ns
         volume = self.find(stored.volume.volume_id) or stored.volume.elsewhere()
 
         def read(gathering: Gathering) -> bytes:
-            # Of an unknown run it cannot be told whether other servers have shards of the same one.
-            if gathering.volume.encode_ts_ns != run or not (run or gathering.volume.here):
-                raise StaleGeneration(f"ec volume {stored.volume.volume_id} was replaced")
+            _require_run(gathering, stored.volume)
             return self._span(gathering, stored.without, stored.data_at + at, length)
 
         return self._patiently(volume, stored.needle.key, read, recovers)
@@ -182,7 +184,14 @@ class EcReader:
             raise RetryError(f"ec shard {disk.volume_id}.{piece.shard} cannot be read") from None
 
     def _find_row(self, gathering: Gathering) -> Row:
-        return gathering.volume.live(gathering.key, gathering.find_row(self._width))
+        volume = gathering.volume
+        try:
+            row = gathering.find_row(self._width)
+        except RetryError:
+            if self.find(volume.volume_id) is None:
+                raise VolumeNotFound.of(volume.volume_id) from None
+            raise
+        return volume.live(gathering.key, row)
 
     def _read(self, gathering: Gathering, *, afresh: bool, checks: bool) -> StoredEcNeedle:
         volume = gathering.volume
@@ -247,8 +256,8 @@ class EcReader:
         recovers: bool = True,
         limit_s: float = math.inf,
     ) -> _Result:
-        """Once in haste, and then with patience, if something was late or has perhaps moved to another server; not too
-        many at once have that. ``limit_s``: how long a disk may take, in both together."""
+        """Once in haste, and then with patience, if something was late or has perhaps moved, to another server or to
+        another place here; not too many at once have that. ``limit_s``: how long a disk may take, in both together."""
         patience = HASTY.within(limit_s)
         hasty = Gathering(self._disks, self._elsewhere, volume, key, patience, may_recover=recovers)
         try:
@@ -256,7 +265,7 @@ class EcReader:
         except TooFewShards as error:
             failure: VolumedError = self._failed(volume.volume_id, error)
         except RetryError as error:
-            if not hasty.late:
+            if not hasty.late and self.find(volume.volume_id) is volume:
                 raise
             failure = error
         except CorruptNeedle as error:
@@ -305,6 +314,14 @@ class EcReader:
         turn = ExitStack()
         turn.callback(self._recoveries.release)
         return turn
+
+
+def _require_run(gathering: Gathering, wanted: NodeEcVolume) -> None:
+    """Raises `StaleGeneration` when the volume was encoded anew meanwhile."""
+    found = gathering.volume
+    # Of an unknown run it cannot be told whether other servers have shards of the same one.
+    if found.encode_ts_ns != wanted.encode_ts_ns or not (found.encode_ts_ns or found.here):
+        raise StaleGeneration(f"ec volume {found.volume_id} was replaced")
 
 
 def _long(volume: NodeEcVolume, row: Row, found: LongNeedle, *, is_fresh: bool) -> StoredEcNeedle:

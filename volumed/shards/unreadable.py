@@ -76,6 +76,8 @@ class UnreadableShards:
 
     def failed(self, disk: MountedShards, piece: Interval, error: OSError) -> None:
         """A read of a piece has ended in an error: count it, log it, and remember it if bytes are lost."""
+        if error.errno not in _BROKEN and not disk.is_mounted:
+            return  # the files of volumes that leave are removed
         pause_s, key = 0.0, _key(disk, piece.shard)
         if error.errno in _BROKEN:
             with self._lock:

@@ -49,6 +49,14 @@ class MountedShards(NamedTuple):
     reader: MapReader
     files: ShardFiles
 
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the disk still has the volume so."""
+        try:
+            return self.reader.shards(self.volume_id) == self.raw
+        except MapError:
+            return False
+
     def is_deleted(self, key: int) -> bool:
         """Whether the journal of this disk deletes a needle. Raises `VolumeNotFound` and `DiskUnavailable` when nobody
         can tell any more: entries go with the volume that is unmounted, and with the disk."""
