@@ -128,7 +128,7 @@ class TestReads:
                 rest = [bytes(piece) async for piece in pieces]  # type: ignore[union-attr]
                 assert bytes(first) + b"".join(rest) == data
             else:
-                with pytest.raises(ClientError, match="already deleted"):
+                with pytest.raises(StaleGeneration, match="volume 7: needle 01aabbccdd was replaced"):
                     await anext(pieces)  # type: ignore[arg-type]
 
         run(test())
