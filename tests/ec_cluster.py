@@ -257,13 +257,15 @@ class EcCluster:
 
 
 @contextmanager
-def started_cluster(home: Path, kinds: Sequence[type[VolumeServer]], **options: Any) -> Iterator[EcCluster]:
+def started_cluster(
+    home: Path, kinds: Sequence[type[VolumeServer]], *, flags: Sequence[str] = (), **options: Any
+) -> Iterator[EcCluster]:
     """Of servers of these kinds."""
     with ExitStack() as stack:
         master = stack.enter_context(Master(home / "m"))
         nodes = []
         for number, kind in enumerate(kinds):
-            server = kind(home / f"s{number}", master=master, flags=TRUST, **options)
+            server = kind(home / f"s{number}", master=master, flags=[*TRUST, *flags], **options)
             server.port, server.grpc_port = _free_pair()
             nodes.append(stack.enter_context(Node(stack.enter_context(server))))
         channel = stack.enter_context(grpc.insecure_channel(master.grpc_address))
