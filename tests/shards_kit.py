@@ -20,7 +20,7 @@ from volumed.storage.ec_records import EcRecord
 from volumed.storage.fileio import File, FileIO
 from volumed.storage.mounted_shards import MountedShards, ShardFiles
 
-__all__ = ["ColdFiles", "FakeElsewhere", "HungFiles", "Journal", "SmallNode", "mounted"]
+__all__ = ["ColdFiles", "FakeElsewhere", "HungFiles", "Journal", "SmallNode", "journal_of", "mounted"]
 
 
 class Journal:
@@ -124,6 +124,13 @@ def mounted(
     )  # fmt: skip
     raw = record.encode()
     return MountedShards(9, disk_id, record, raw, Journal(raw), ShardFiles(files or FileIO(), 64))  # type: ignore[arg-type]
+
+
+
+def journal_of(disk: MountedShards) -> Journal:
+    """That of a disk made by `mounted`."""
+    assert isinstance(disk.reader, Journal)
+    return disk.reader
 
 
 class SmallNode:

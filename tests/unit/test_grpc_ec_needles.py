@@ -13,7 +13,7 @@ import pytest
 from tests.erasure_kit import NOW_NS, SmallVolume
 from tests.processes import wait_until
 from tests.servicer_kit import FakeCall, ScriptedNode, make_node, serving_table
-from tests.shards_kit import HungFiles, mounted
+from tests.shards_kit import HungFiles, journal_of, mounted
 from volumed.bus.ec_calls import DeleteEcNeedle
 from volumed.erasure.errors import EcShardNotFound, OtherEncodeRun
 from volumed.errors import Code, DiskUnavailable, VolumedError, VolumeNotFound
@@ -121,7 +121,7 @@ def test_a_disk_that_does_not_answer_is_not_the_whole_server(rig: Rig, key: int,
 @pytest.mark.parametrize("run", [0, NOW_NS, OLD_NS], ids=["any", "latest", "old"])
 def test_the_run_that_is_read_says_what_is_deleted(rig: Rig, run: int) -> None:
     asked = rig.old if run == OLD_NS else rig.new
-    asked.reader.deleted.add(2)  # type: ignore[attr-defined]
+    journal_of(asked).deleted.add(2)
     assert rig.read(file_key=2, encode_ts_ns=run) == [(b"", True, asked.record.encode_ts_ns)]
     ((_, other_is_deleted, _),) = rig.read(file_key=2, encode_ts_ns=NOW_NS if run == OLD_NS else OLD_NS)
     assert not other_is_deleted

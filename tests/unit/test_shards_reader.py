@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.erasure_kit import RATIO, WIDTH, SmallVolume
-from tests.shards_kit import ColdFiles, FakeElsewhere, HungFiles, SmallNode, mounted
+from tests.shards_kit import ColdFiles, FakeElsewhere, HungFiles, SmallNode, journal_of, mounted
 from volumed.erasure.encode import Encoded
 from volumed.erasure.errors import EcReadFailed, NoSuchEcNeedle
 from volumed.erasure.layout import MIB
@@ -96,7 +96,7 @@ def test_unknown_and_deleted_needles(made: Made) -> None:
     with pytest.raises(NoSuchEcNeedle):
         node.reader.read(node.volume, 999)
     assert data(node, 5) == volume.contents[5]
-    two.reader.deleted.add(5)  # type: ignore[attr-defined]
+    journal_of(two).deleted.add(5)
     with pytest.raises(NeedleDeleted):
         node.reader.read(node.volume, 5)
     with pytest.raises(NeedleDeleted):
@@ -133,7 +133,7 @@ def test_a_volume_that_leaves_while_it_is_read(made: Made, caplog: pytest.LogCap
     assert "no such file" in caplog.text
     caplog.clear()
     node.now_s += 3600
-    leaving.reader.unmount()  # type: ignore[attr-defined]
+    journal_of(leaving).unmount()
     node.disks.clear()
     for read in (node.reader.read, node.reader.find_row):
         with pytest.raises(VolumeNotFound):
@@ -224,9 +224,9 @@ def test_a_deletion_is_not_overlooked_when_the_volume_goes(made: Made) -> None:
     one, two = mounted(volume, encoded, ALL, disk_id=0), mounted(volume, encoded, [1], disk_id=1)
     node = SmallNode(FakeElsewhere(volume), one, two)
     found = node.volume
-    one.reader.unmount()  # type: ignore[attr-defined]
+    journal_of(one).unmount()
     assert node.reader.read(found, 5).needle.data == volume.contents[5]
-    two.reader.unmount()  # type: ignore[attr-defined]
+    journal_of(two).unmount()
     with pytest.raises(VolumeNotFound):
         node.reader.read(found, 5)
     with pytest.raises(VolumeNotFound):
